@@ -1,0 +1,1 @@
+//! Accounts: from the directory to the cluster. A pure plan of what to change.

@@ -1,0 +1,1 @@
+//! The rulebook: what tools may do in the cluster.

@@ -1,0 +1,1 @@
+//! From an LDAP entry to a tool or a person.

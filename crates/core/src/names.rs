@@ -1,0 +1,70 @@
+//! Names that other parts, users and their scripts depend on, in one place.
+
+/// Who writes an object, for server-side apply and for telling our objects from others'.
+pub const FIELD_MANAGER: &str = "hearth-accounts";
+
+/// The namespace of the platform's own roles.
+pub const PLATFORM_NAMESPACE: &str = "hearth-system";
+
+/// The namespace whose ConfigMaps everyone with an account may read.
+pub const PUBLIC_NAMESPACE: &str = "hearth-public";
+
+/// Namespaces that are not judged as a tool's. Everything else is.
+pub const PLATFORM_NAMESPACES: &[&str] =
+    &["default", PLATFORM_NAMESPACE, PUBLIC_NAMESPACE, "kube-node-lease", "kube-public", "kube-system"];
+
+/// The tool that answers for hosts and tools without a web service.
+pub const FOUROHFOUR: &str = "fourohfour";
+
+/// The `IngressClass` of the front door.
+pub const INGRESS_CLASS: &str = "hearth";
+
+/// The group of every tool's certificate, and its subject's first organisation.
+pub const TOOLS_GROUP: &str = "toolforge";
+
+/// The group of administrators.
+pub const ADMINS_GROUP: &str = "admins";
+
+/// The `ClusterRole` that a tool holds in its own namespace.
+pub const TOOLS_ROLE: &str = "tools-user";
+
+/// The port on which a web service listens, as `PORT` and `TOOL_WEB_PORT` say.
+pub const WEB_PORT: u16 = 8000;
+
+/// Annotations that `accounts` keeps on a tool's namespace: all that other parts know of a tool.
+pub mod annotation {
+    /// The tool's user and group number, decimal.
+    pub const UID: &str = "hearth.internal/uid";
+    /// The maintainers' account names, sorted, separated by commas.
+    pub const MAINTAINERS: &str = "hearth.internal/maintainers";
+    /// `active` or `disabled`.
+    pub const STATE: &str = "hearth.internal/state";
+    /// When a disabled tool was disabled, RFC 3339 in UTC; absent while active.
+    pub const DISABLED_AT: &str = "hearth.internal/disabled-at";
+    /// The random value that the tool's certificates carry; another value revokes them.
+    pub const EPOCH: &str = "hearth.internal/epoch";
+    /// SHA-256, in hexadecimal, of the tool's registry password.
+    pub const REGISTRY_CREDENTIAL: &str = "hearth.internal/registry-credential-sha256";
+}
+
+/// Labels.
+pub mod label {
+    /// On a tool's namespace: its own name, as the original has it.
+    pub const NAME: &str = "name";
+    /// On a tool's namespace: `tool`.
+    pub const TENANCY: &str = "tenancy";
+    /// On a pod: `tool` asks for the home to be mounted.
+    pub const TOOLFORGE: &str = "toolforge";
+    /// Who made an object.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+}
+
+/// Where hearthd's roles find what they are given.
+pub mod path {
+    /// The configuration, a `platform.toml`.
+    pub const PLATFORM: &str = "/etc/hearth/platform/platform.toml";
+    /// The platform's certificate authority.
+    pub const CA: &str = "/etc/hearth/ca/ca.crt";
+    /// A folder below which each secret of a role is a folder.
+    pub const SECRETS: &str = "/etc/hearth/secrets";
+}

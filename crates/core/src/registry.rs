@@ -1,0 +1,1 @@
+//! Who may pull and push what.

@@ -1,0 +1,1 @@
+//! Web services: what `webservice start` makes.

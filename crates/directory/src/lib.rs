@@ -1,0 +1,1 @@
+//! Speaking LDAP: reading, following and editing the directory of people and tools.

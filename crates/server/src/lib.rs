@@ -1,0 +1,12 @@
+//! `hearthd`: the platform's roles in one program, one role a module. Roles do not use each other.
+
+pub mod accounts;
+pub mod admission;
+pub mod clock;
+pub mod fourohfour;
+pub mod http_service;
+pub mod kubernetes;
+pub mod proxy;
+pub mod registry_auth;
+pub mod signer;
+pub mod telemetry;

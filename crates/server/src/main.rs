@@ -1,0 +1,60 @@
+//! `hearthd`: runs one of the platform's roles until it is told to stop.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hearth_server::{accounts, admission, fourohfour, proxy, registry_auth, signer, telemetry};
+
+/// The platform's roles.
+#[derive(Debug, Parser)]
+#[command(name = "hearthd", version)]
+struct Command {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Keep for each tool of the directory its corner of the cluster.
+    Accounts(accounts::Args),
+    /// Answer the API server's admission reviews.
+    Admission(admission::Args),
+    /// Serve the pages for hosts and tools without a web service.
+    Fourohfour(fourohfour::Args),
+    /// Route visitors to tools: the front door.
+    Proxy(proxy::Args),
+    /// Issue the registry's tokens.
+    RegistryAuth(registry_auth::Args),
+    /// Approve the certificate requests of tools.
+    Signer(signer::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = Command::parse();
+    telemetry::init();
+    let result = match command.role {
+        Role::Accounts(args) => accounts::run(args).await,
+        Role::Admission(args) => admission::run(args).await,
+        Role::Fourohfour(args) => fourohfour::run(args).await,
+        Role::Proxy(args) => proxy::run(args).await,
+        Role::RegistryAuth(args) => registry_auth::run(args).await,
+        Role::Signer(args) => signer::run(args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        super::Command::command().debug_assert();
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing: all tests are in `tests/it`.

@@ -1,0 +1,91 @@
+//! `hearth down` and `hearth purge`: everything stops and the host is as before; data stays, or goes as well.
+
+use anyhow::{Context, bail};
+
+use crate::host_command::Run;
+use crate::instance::Instance;
+use crate::{network, node, supervisor, sysctl, up};
+
+/// Stops everything. What is kept below the instance's home stays.
+pub fn run(instance: &Instance) -> anyhow::Result<()> {
+    let _lock = up::lock(instance)?;
+    supervisor::stop_kubelet(instance)?;
+    stop_containers(instance)?;
+    supervisor::stop_all(instance)?;
+    stop_shims(instance)?;
+    node::down(instance)?;
+    network::down(instance)?;
+    sysctl::restore(instance)?;
+    eprintln!("Hearth is down. Its data stays in {}; `make up` starts it again.", instance.place.home.display());
+    Ok(())
+}
+
+/// Stops everything and removes the instance's home.
+pub fn purge(instance: &Instance) -> anyhow::Result<()> {
+    run(instance)?;
+    let home = &instance.place.home;
+    let mounts = std::fs::read_to_string("/proc/mounts")?;
+    if let Some(line) = mounts.lines().find(|line| line.contains(&format!(" {}/", home.display()))) {
+        bail!("something is still mounted below {}: {line}. Unmount it; nothing was removed", home.display());
+    }
+    for name in ["hearth", "kubectl"] {
+        let link = std::path::Path::new("/usr/local/bin").join(name);
+        let ours = |target: &std::path::Path| target.starts_with(home) || target.starts_with(&instance.place.cache);
+        if instance.is_default() && std::fs::read_link(&link).is_ok_and(|target| ours(&target)) {
+            std::fs::remove_file(&link)?;
+        }
+    }
+    std::fs::remove_dir_all(home).with_context(|| format!("failed to remove {}", home.display()))?;
+    // Only an empty folder that a node needed on the host; not empty means that it is somebody's.
+    let _ = std::fs::remove_dir("/data");
+    eprintln!("Hearth is gone from {}. Builds stay in {}.", home.display(), instance.place.cache.display());
+    Ok(())
+}
+
+/// Ends the containers: gently, all at once, then whatever is left.
+fn stop_containers(instance: &Instance) -> anyhow::Result<()> {
+    let socket = node::containerd_socket(instance);
+    let ctr = |words: &[&str]| {
+        Run::new(instance.built("ctr")).args(["--address", &socket, "--namespace", "k8s.io"]).args(words)
+    };
+    if !ctr(&["version"]).succeeds() {
+        return Ok(());
+    }
+    let tasks = || ctr(&["tasks", "list", "--quiet"]).output();
+    for signal in ["SIGTERM", "SIGKILL"] {
+        let listed = tasks()?;
+        std::thread::scope(|scope| {
+            for task in listed.lines() {
+                // A task that ended in the meantime cannot be told to.
+                scope.spawn(move || ctr(&["tasks", "kill", "--signal", signal, task]).succeeds());
+            }
+        });
+        let running = || ctr(&["tasks", "list"]).output().is_ok_and(|all| all.lines().any(|line| line.ends_with("RUNNING")));
+        for _ in 0..60 {
+            if !running() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the shims of this instance, which outlive containerd by design. They are known by their command line, which
+/// names this instance's socket.
+fn stop_shims(instance: &Instance) -> anyhow::Result<()> {
+    let socket = node::containerd_socket(instance);
+    let shim = instance.built("containerd-shim-runc-v2");
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        let ours = words.first().is_some_and(|program| *program == shim.as_bytes())
+            && words.iter().any(|word| *word == socket.as_bytes());
+        if let (true, Some(pid)) = (ours, rustix::process::Pid::from_raw(pid)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    Ok(())
+}

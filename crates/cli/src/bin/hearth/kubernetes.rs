@@ -1,0 +1,92 @@
+//! What `up` asks of the cluster: to apply manifests, and to tell when something is as it should be.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::api::Api;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{Condition, await_condition};
+use serde::de::DeserializeOwned;
+
+use crate::host_command::Run;
+use crate::instance::Instance;
+
+/// A client with the rights of an administrator.
+pub async fn client(instance: &Instance) -> anyhow::Result<kube::Client> {
+    let file = instance.path("admin.kubeconfig");
+    let kubeconfig = Kubeconfig::read_from(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Applies a folder of manifests; what is as it should be is not changed.
+pub fn apply(instance: &Instance, folder: &str) -> anyhow::Result<()> {
+    Run::new(instance.built("kubectl"))
+        .args(["--kubeconfig", &instance.text("admin.kubeconfig"), "apply", "--server-side", "--force-conflicts"])
+        .args(["--field-manager", "hearth-up", "-k", &instance.text(folder)])
+        .run()
+}
+
+/// Waits until the API server says that it is ready.
+pub async fn api_ready(instance: &Instance, limit: Duration) -> anyhow::Result<()> {
+    let client = client(instance).await?;
+    let ask = async {
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            if client.request_text(request).await.is_ok_and(|text| text == "ok") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    match tokio::time::timeout(limit, ask).await {
+        Ok(ready) => ready,
+        Err(_) => bail!("the API server was not ready within {} s; see {}", limit.as_secs(), instance.text("log/kube-apiserver.log")),
+    }
+}
+
+/// Waits until the node takes pods.
+pub async fn node_ready(client: &kube::Client, name: &str, limit: Duration) -> anyhow::Result<()> {
+    let ready = |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    };
+    wait(Api::all(client.clone()), name, ready, limit).await.with_context(|| format!("the node {name} did not become ready"))
+}
+
+/// Waits until a Deployment runs as it was last described, on the pods of that description.
+pub async fn deployment_ready(client: &kube::Client, namespace: &str, name: &str, limit: Duration) -> anyhow::Result<()> {
+    let ready = |deployment: Option<&Deployment>| {
+        let Some((meta, status)) = deployment.and_then(|d| Some((&d.metadata, d.status.as_ref()?))) else { return false };
+        let wanted = deployment.and_then(|d| d.spec.replicas).unwrap_or(1);
+        status.observed_generation >= meta.generation
+            && status.updated_replicas.unwrap_or(0) >= wanted
+            && status.available_replicas.unwrap_or(0) >= wanted
+            && status.replicas.unwrap_or(0) == wanted
+    };
+    wait(Api::namespaced(client.clone(), namespace), name, ready, limit)
+        .await
+        .with_context(|| format!("{name} did not become ready; see `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs deployment/{name}`"))
+}
+
+/// Waits until a namespace is there and carries an annotation.
+pub async fn namespace_annotated(client: &kube::Client, name: &str, annotation: &str, limit: Duration) -> anyhow::Result<()> {
+    let ready = |namespace: Option<&Namespace>| {
+        namespace.and_then(|n| n.metadata.annotations.as_ref()).is_some_and(|a| a.contains_key(annotation))
+    };
+    wait(Api::all(client.clone()), name, ready, limit).await.with_context(|| format!("`accounts` did not make {name}"))
+}
+
+async fn wait<K>(api: Api<K>, name: &str, condition: impl Condition<K>, limit: Duration) -> anyhow::Result<()>
+where
+    K: kube::Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
+    match tokio::time::timeout(limit, await_condition(api, name, condition)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => bail!("it took longer than {} s", limit.as_secs()),
+    }
+}

@@ -1,0 +1,297 @@
+//! A node of the cluster on this machine: a mount namespace, a subtree of the cgroups and the files that its
+//! programs are configured with. Its network namespace is in [`crate::network`].
+//!
+//! Inside the node `/data` is the instance's own and `/etc/hosts` has the platform's internal names; the host's are
+//! not touched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::host_command::Run;
+use crate::instance::{Instance, service, write};
+use crate::pki;
+
+/// The name of the first node.
+pub const NODE: &str = "node1";
+
+/// A command line that runs `command` inside the node's network.
+pub fn in_network(instance: &Instance, command: Vec<String>) -> Vec<String> {
+    let mut words = vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", instance.network.namespace()), "--".to_owned()];
+    words.extend(command);
+    words
+}
+
+/// A command line that runs `command` inside the node: its network and its mounts.
+pub fn inside(instance: &Instance, command: Vec<String>) -> Vec<String> {
+    let mut words = vec![
+        "nsenter".to_owned(),
+        format!("--net=/run/netns/{}", instance.network.namespace()),
+        format!("--mount={}", mount_namespace(instance).display()),
+        "--".to_owned(),
+    ];
+    words.extend(command);
+    words
+}
+
+/// Makes the node's folders, mount namespace and cgroups, and writes its configuration.
+pub fn up(instance: &Instance) -> anyhow::Result<()> {
+    for folder in ["data/project", "data/home", "data/platform/directory", "data/platform/registry", "log", "run/containerd"] {
+        let path = instance.path(folder);
+        std::fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+    }
+    write_hosts(instance)?;
+    write_containerd(instance)?;
+    write_cni(instance)?;
+    write_kubelet(instance)?;
+    make_mount_namespace(instance)?;
+    make_cgroups(instance)
+}
+
+/// Takes away the mount namespace and the cgroups, and whatever is mounted below the instance's home.
+pub fn down(instance: &Instance) -> anyhow::Result<()> {
+    let inside_of_home = |mounts: &str| -> Vec<String> {
+        let home = format!("{}/", instance.place.home.display());
+        let mut points: Vec<String> = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .filter(|point| point.starts_with(&home))
+            .map(str::to_owned)
+            .collect();
+        points.sort_by_key(|point| std::cmp::Reverse(point.len()));
+        points
+    };
+    let file = mount_namespace(instance);
+    if is_namespace(&file) {
+        // Mounts of pods live in the node's namespace and go with its last process; lazily, since a mount that hangs
+        // must not keep the rest.
+        Run::new("umount").args(["-l".as_ref(), file.as_os_str()]).run()?;
+    }
+    for point in inside_of_home(&std::fs::read_to_string("/proc/mounts")?) {
+        Run::new("umount").args(["-l", &point]).run()?;
+    }
+    remove_cgroups(instance)
+}
+
+/// The name of the instance's subtree of the cgroups.
+pub fn cgroup(instance: &Instance) -> String {
+    format!("/hearth{}", instance.network.octet)
+}
+
+fn mount_namespace(instance: &Instance) -> PathBuf {
+    instance.path("run/namespace/mount")
+}
+
+fn is_namespace(file: &Path) -> bool {
+    Run::new("stat").args(["-f", "-c", "%T"]).args([file]).output().is_ok_and(|kind| kind.trim() == "nsfs")
+}
+
+/// A mount namespace is kept by a mount of it, which has to lie on a private mount.
+fn make_mount_namespace(instance: &Instance) -> anyhow::Result<()> {
+    let file = mount_namespace(instance);
+    if is_namespace(&file) {
+        return Ok(());
+    }
+    let folder = instance.path("run/namespace");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(&file, "")?;
+    let mounted = std::fs::read_to_string("/proc/mounts")?.contains(&format!(" {} ", folder.display()));
+    if !mounted {
+        Run::new("mount").args(["--bind"]).args([&folder, &folder]).run()?;
+        Run::new("mount").args(["--make-private"]).args([&folder]).run()?;
+        std::fs::write(&file, "")?;
+    }
+    Run::new("unshare").arg_mount(&file).run().context("failed to make the node's mount namespace")?;
+    // The node gets its own /data and its own /run/netns, so that neither pods' homes nor their networks show outside.
+    let home = instance.place.home.display();
+    let script = format!(
+        "set -eu\n\
+         mount --make-rprivate /\n\
+         mkdir -p /data /run/netns\n\
+         mount -t tmpfs -o mode=755 hearth-data /data\n\
+         mkdir -p /data/project /data/home /data/platform\n\
+         mount --bind {home}/data/project /data/project\n\
+         mount --bind {home}/data/home /data/home\n\
+         mount --bind {home}/data/platform /data/platform\n\
+         mount -t tmpfs -o mode=755 hearth-netns /run/netns\n\
+         mount --bind {home}/config/hosts /etc/hosts\n\
+         mount --make-rshared /\n"
+    );
+    std::fs::create_dir_all("/data").context("failed to make /data, where a node has its homes")?;
+    let words = [format!("--mount={}", file.display()), "--".to_owned(), "sh".to_owned(), "-c".to_owned(), script];
+    let made = Run::new("nsenter").args(words).run().context("failed to prepare the node's mounts");
+    if made.is_err() {
+        // Half a namespace must not be taken for a whole one by the next run.
+        Run::new("umount").args([&file]).run()?;
+    }
+    made
+}
+
+fn cgroup_roots() -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    if base.join("cgroup.controllers").exists() {
+        return vec![base.to_owned()];
+    }
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "hugetlb", "net_cls", "perf_event"]
+        .iter()
+        .map(|controller| base.join(controller))
+        .filter(|path| path.join("cgroup.procs").exists())
+        .collect()
+}
+
+fn make_cgroups(instance: &Instance) -> anyhow::Result<()> {
+    let name = cgroup(instance);
+    for root in cgroup_roots() {
+        let group = root.join(name.trim_start_matches('/'));
+        std::fs::create_dir_all(&group).with_context(|| format!("failed to make the cgroup {}", group.display()))?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let (true, Ok(value)) = (root.ends_with("cpuset"), std::fs::read_to_string(root.join(file))) {
+                std::fs::write(group.join(file), value.trim())?;
+            }
+        }
+        if let Ok(controllers) = std::fs::read_to_string(root.join("cgroup.controllers")) {
+            let all: Vec<String> = controllers.split_whitespace().map(|c| format!("+{c}")).collect();
+            // A controller that cannot be delegated is one that the kubelet does without.
+            let _ = std::fs::write(root.join("cgroup.subtree_control"), all.join(" "));
+        }
+    }
+    Ok(())
+}
+
+fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
+    fn remove(group: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(group)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                remove(&entry.path())?;
+            }
+        }
+        std::fs::remove_dir(group)
+    }
+    for root in cgroup_roots() {
+        let group = root.join(cgroup(instance).trim_start_matches('/'));
+        if group.exists() {
+            remove(&group).with_context(|| format!("failed to remove the cgroup {}", group.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The platform's internal names, for the node's programs; CoreDNS serves the same lines to pods.
+pub fn internal_hosts(instance: &Instance) -> String {
+    let network = instance.network;
+    [
+        (network.node(), "api.hearth.internal"),
+        (network.service(service::REGISTRY), "registry.hearth.internal"),
+        (network.service(service::REGISTRY_AUTH), "registry-auth.hearth.internal"),
+        (network.service(service::LDAP), "ldap.hearth.internal"),
+    ]
+    .iter()
+    .map(|(address, name)| format!("{address} {name}\n"))
+    .collect()
+}
+
+fn write_hosts(instance: &Instance) -> anyhow::Result<()> {
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost\n{}", internal_hosts(instance));
+    write(&instance.path("config/hosts"), hosts, 0o644).map(drop)
+}
+
+fn write_containerd(instance: &Instance) -> anyhow::Result<()> {
+    let config = format!(
+        r#"version = 3
+root = '{state}/containerd'
+state = '{run}/containerd'
+disabled_plugins = ['io.containerd.snapshotter.v1.blockfile', 'io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.devmapper', 'io.containerd.snapshotter.v1.zfs', 'io.containerd.snapshotter.v1.erofs', 'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing']
+[grpc]
+  address = '{socket}'
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'overlayfs'
+  [plugins.'io.containerd.cri.v1.images'.pinned_images]
+    sandbox = '{pause}'
+  [plugins.'io.containerd.cri.v1.images'.registry]
+    config_path = '{config}/registries'
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = 'io.containerd.runc.v2'
+    runtime_path = '{shim}'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+      BinaryName = 'runc'
+      SystemdCgroup = false
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ['{cni}']
+    conf_dir = '{config}/cni'
+"#,
+        state = instance.text("state"),
+        run = instance.text("run"),
+        socket = containerd_socket(instance),
+        pause = crate::images::PAUSE,
+        config = instance.text("config"),
+        shim = instance.built("containerd-shim-runc-v2"),
+        cni = instance.built("cni"),
+    );
+    write(&instance.path("config/containerd.toml"), config, 0o644)?;
+    // Whatever registry an image names, only the platform's own is asked for it.
+    let ca = instance.text("ca.crt");
+    let registry = format!(
+        "server = \"https://registry.hearth.internal\"\n[host.\"https://registry.hearth.internal\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"{ca}\"\n"
+    );
+    write(&instance.path("config/registries/registry.hearth.internal/hosts.toml"), &registry, 0o644)?;
+    write(&instance.path("config/registries/_default/hosts.toml"), &registry, 0o644)?;
+    Ok(())
+}
+
+fn write_cni(instance: &Instance) -> anyhow::Result<()> {
+    let config = serde_json::json!({
+        "cniVersion": "1.0.0", "name": "hearth", "plugins": [
+            {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+             "ipam": {"type": "host-local", "dataDir": instance.text("state/cni"),
+                      "ranges": [[{"subnet": instance.network.node_pods()}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "loopback"}]
+    });
+    write(&instance.path("config/cni/10-bridge.conflist"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
+}
+
+fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
+    let serving = pki::pair(instance, "kubelet-serving");
+    // systemd's stub resolver listens on the host's loopback, which pods cannot reach.
+    let upstream = Path::new("/run/systemd/resolve/resolv.conf");
+    let resolver = if upstream.exists() { upstream } else { Path::new("/etc/resolv.conf") };
+    let config = serde_json::json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "failCgroupV1": false, "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup(instance),
+        "oomScoreAdj": 0, "failSwapOn": false,
+        "containerRuntimeEndpoint": format!("unix://{}", containerd_socket(instance)),
+        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true},
+                           "x509": {"clientCAFile": pki::Authority::Kubernetes.pair(instance).cert}},
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": serving.cert, "tlsPrivateKeyFile": serving.key,
+        "clusterDomain": "cluster.local", "clusterDNS": [instance.network.service(service::DNS)],
+        "resolvConf": resolver, "maxPods": 110,
+        "evictionHard": {"memory.available": "200Mi", "nodefs.available": "3%", "imagefs.available": "3%"},
+        "imageGCHighThresholdPercent": 95, "imageGCLowThresholdPercent": 90,
+        "kubeAPIQPS": 200, "kubeAPIBurst": 400, "serializeImagePulls": false,
+        "syncFrequency": "30s", "fileCheckFrequency": "20s",
+        "volumePluginDir": instance.text("state/kubelet-plugins"),
+        "podLogsDir": instance.text("log/pods"),
+        "containerLogMaxSize": "10Mi", "containerLogMaxFiles": 3,
+        "registryPullQPS": 50, "registryBurst": 100
+    });
+    write(&instance.path("config/kubelet.json"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
+}
+
+/// Where containerd listens.
+pub fn containerd_socket(instance: &Instance) -> String {
+    instance.text("run/containerd/containerd.sock")
+}
+
+trait MountNamespace {
+    fn arg_mount(self, file: &Path) -> Self;
+}
+
+impl MountNamespace for Run {
+    fn arg_mount(self, file: &Path) -> Self {
+        self.args([format!("--mount={}", file.display()), "--propagation".into(), "private".into(), "true".into()])
+    }
+}

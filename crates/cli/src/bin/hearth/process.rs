@@ -1,0 +1,128 @@
+//! A process of the instance: what it is, and whether it runs.
+//!
+//! A process is known by a file that holds its number and the time at which it started, so that a number that the
+//! kernel gave to another process in the meantime is never taken for it.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::instance::{Instance, write};
+
+/// What is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// A short name, also that of its log and its pid file.
+    pub name: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Variables of its environment beside the inherited ones.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A process that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    pid: Pid,
+}
+
+impl Spec {
+    /// The process, if it runs.
+    pub fn running(&self, instance: &Instance) -> Option<Running> {
+        let text = std::fs::read_to_string(pid_file(instance, &self.name)).ok()?;
+        let (pid, started) = text.trim().split_once(' ')?;
+        let pid: i32 = pid.parse().ok()?;
+        (started_at(pid)? == started).then_some(Running { pid: Pid::from_raw(pid)? })
+    }
+
+    /// Starts the process in a session of its own, so that it outlives whoever started it.
+    pub fn start(&self, instance: &Instance) -> anyhow::Result<Running> {
+        let (program, args) = self.command.split_first().context("a process has no program")?;
+        let log_path = instance.path(format!("log/{}.log", self.name));
+        rotate(&log_path)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .with_context(|| format!("failed to open {}", log_path.display()))?;
+        // `setsid` is a program and not a call, because calls between fork and exec are unsafe.
+        let child = Command::new("setsid")
+            .arg(program)
+            .args(args)
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .current_dir("/")
+            .spawn()
+            .with_context(|| format!("failed to start {} ({program})", self.name))?;
+        let raw = i32::try_from(child.id())?;
+        let pid = Pid::from_raw(raw).context("the kernel gave no process number")?;
+        let started = started_at(raw).with_context(|| format!("{} ended at once; see {}", self.name, log_path.display()))?;
+        write(&pid_file(instance, &self.name), format!("{raw} {started}\n"), 0o644)?;
+        Ok(Running { pid })
+    }
+}
+
+impl Running {
+    /// Waits until the process has ended, for `limit` at most; whether it has.
+    pub fn wait(self, limit: Option<Duration>) -> bool {
+        let Ok(fd) = pidfd_open(self.pid, PidfdFlags::empty()) else { return true };
+        let limit = limit.and_then(|limit| rustix::event::Timespec::try_from(limit).ok());
+        let ended = loop {
+            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], limit.as_ref()) {
+                Err(rustix::io::Errno::INTR) => (),
+                Ok(0) => break false,
+                _ => break true,
+            }
+        };
+        if ended {
+            // Collects the process if it is a child of ours; if not, that fails and does not matter.
+            let _ = rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::NOHANG);
+        }
+        ended
+    }
+
+    /// Asks the process to end and, when it has not after `grace`, ends it.
+    pub fn stop(self, grace: Duration) {
+        let Ok(fd) = pidfd_open(self.pid, PidfdFlags::empty()) else { return };
+        let _ = pidfd_send_signal(&fd, Signal::TERM);
+        if !self.wait(Some(grace)) {
+            let _ = pidfd_send_signal(&fd, Signal::KILL);
+            self.wait(Some(Duration::from_secs(5)));
+        }
+    }
+
+    /// Its number.
+    pub fn id(self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+/// The file that holds a process's number.
+pub fn pid_file(instance: &Instance, name: &str) -> PathBuf {
+    instance.path(format!("run/{name}.pid"))
+}
+
+/// When a process started, in the kernel's ticks; nothing if it has ended, even if nobody collected it yet.
+fn started_at(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    if matches!(fields.first(), Some(&"Z" | &"X")) { None } else { fields.get(19).map(|s| (*s).to_owned()) }
+}
+
+/// Keeps one earlier log when the current one is larger than 32 MiB.
+fn rotate(path: &std::path::Path) -> anyhow::Result<()> {
+    if path.metadata().is_ok_and(|m| m.len() > 32 << 20) {
+        std::fs::rename(path, path.with_extension("log.1"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `hearth render`: from `platform.toml` to what `kubectl apply -k` takes.
+//!
+//! The manifests of `deploy/base` are part of this program; what differs between installations is written as an
+//! overlay beside a copy of them: images by digest, the configuration, certificates and secrets, and the rulebook's
+//! policies with the platform's domains and registries in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use aws_lc_rs::digest::{SHA256, digest};
+use hearth_core::Platform;
+use serde_json::{Value, json};
+
+use crate::instance::write;
+
+/// The manifests, by file name.
+const BASE: &[(&str, &str)] = &[
+    ("ingress-class.yaml", include_str!("../../../../../deploy/base/ingress-class.yaml")),
+    ("kustomization.yaml", include_str!("../../../../../deploy/base/kustomization.yaml")),
+    ("namespaces.yaml", include_str!("../../../../../deploy/base/namespaces.yaml")),
+];
+
+/// The pages for names that serve nothing; applied once `accounts` has made their tool.
+const FOUROHFOUR: &[(&str, &str)] = &[
+];
+
+/// What an overlay is made of beside the manifests.
+pub struct Overlay {
+    /// The configuration's text, which the roles read as it is.
+    pub platform_toml: String,
+    /// Digests of images by the name that manifests call them, such as `hearthd`.
+    pub images: BTreeMap<String, String>,
+    /// The platform's certificate authority, PEM.
+    pub ca: String,
+    /// Secrets of `hearth-system` by name: the files of each.
+    pub secrets: BTreeMap<String, BTreeMap<String, PathBuf>>,
+    /// Fixed addresses of services: namespace, name, address.
+    pub addresses: Vec<(&'static str, &'static str, String)>,
+    /// Lines of a hosts file with the platform's internal names.
+    pub internal_hosts: String,
+}
+
+impl Overlay {
+    /// Writes the overlay into `folder`; returns the parsed configuration.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<Platform> {
+        let platform = Platform::from_toml(&self.platform_toml)?;
+        for (name, text) in BASE {
+            let text = if *name == "image-config.yaml" { self.with_images(text, &platform) } else { (*text).to_owned() };
+            write(&folder.join("base").join(name), text, 0o644)?;
+        }
+        for (name, text) in FOUROHFOUR {
+            write(&folder.join("fourohfour/base").join(name), text, 0o644)?;
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": Vec::<Value>::new()});
+        write(&folder.join("policies.json"), serde_json::to_string_pretty(&list)?, 0o644)?;
+        write(&folder.join("platform.toml"), &self.platform_toml, 0o644)?;
+        write(&folder.join("ca.crt"), &self.ca, 0o644)?;
+        write(&folder.join("hosts"), &self.internal_hosts, 0o644)?;
+        write(&folder.join("kustomization.yaml"), serde_json::to_string_pretty(&self.kustomization(folder, &platform)?)?, 0o644)?;
+        let fourohfour = json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+            "resources": ["base"], "images": self.image_names(&platform),
+        });
+        write(&folder.join("fourohfour/kustomization.yaml"), serde_json::to_string_pretty(&fourohfour)?, 0o644)?;
+        Ok(platform)
+    }
+
+    fn kustomization(&self, folder: &Path, platform: &Platform) -> anyhow::Result<Value> {
+        let fixed = json!({"disableNameSuffixHash": true});
+        let mut generators = Vec::new();
+        let mut fingerprint = format!("{}{}", self.platform_toml, self.ca).into_bytes();
+        for (name, files) in &self.secrets {
+            let mut listed = Vec::new();
+            for (key, source) in files {
+                let content = std::fs::read(source).with_context(|| format!("failed to read {}", source.display()))?;
+                write(&folder.join("secrets").join(name).join(key), &content, 0o600)?;
+                fingerprint.extend_from_slice(&content);
+                listed.push(format!("{key}=secrets/{name}/{key}"));
+            }
+            let kind = if files.contains_key("tls.crt") { "kubernetes.io/tls" } else { "Opaque" };
+            generators.push(json!({"name": name, "namespace": "hearth-system", "type": kind, "files": listed, "options": fixed}));
+        }
+        let fingerprint: String = digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let mut patches = vec![json!({
+            "target": {"kind": "Deployment", "namespace": "hearth-system"},
+            "patch": json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "each"}, "spec": {"template": {
+                "metadata": {"annotations": {"hearth.internal/configuration": fingerprint}}}}}).to_string()
+        })];
+        for (namespace, name, address) in &self.addresses {
+            let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
+            patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));
+        }
+        use base64::Engine;
+        let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca);
+        patches.push(json!({
+            "target": {"kind": "MutatingWebhookConfiguration"},
+            "patch": json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]).to_string()
+        }));
+        let config = |name: &str, namespace: &str, files: &[&str]| json!({"name": name, "namespace": namespace, "files": files, "options": fixed});
+        Ok(json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+            "resources": ["base", "policies.json"],
+            "sortOptions": {"order": "legacy"},
+            "images": self.image_names(platform),
+            "configMapGenerator": [
+                config("platform", "hearth-system", &["platform.toml"]),
+                config("platform-ca", "hearth-system", &["ca.crt"]),
+                config("internal-hosts", "kube-system", &["hosts"]),
+            ],
+            "secretGenerator": generators,
+            "patches": patches,
+        }))
+    }
+
+    fn image_names(&self, platform: &Platform) -> Vec<Value> {
+        let host = &platform.registry.host;
+        self.images
+            .iter()
+            .map(|(name, digest)| json!({"name": format!("hearth/{name}"), "newName": format!("{host}/hearth/{name}"), "digest": digest}))
+            .collect()
+    }
+
+    /// The list of web service types is a text in a ConfigMap, where kustomize does not look for images.
+    fn with_images(&self, text: &str, platform: &Platform) -> String {
+        self.images.iter().fold(text.to_owned(), |text, (name, digest)| {
+            let whole = format!("image: {}/hearth/{name}@{digest}\n", platform.registry.host);
+            text.replace(&format!("image: hearth/{name}\n"), &whole)
+        })
+    }
+}

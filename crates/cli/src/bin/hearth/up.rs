@@ -1,0 +1,278 @@
+//! `hearth up`: from an empty machine, or a stopped, half-started or running instance, to a served tool.
+//!
+//! Every step looks at what is there, does what is missing and leaves alone what is right, so that an interrupted
+//! run is resumed by the next and a run on a running instance changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use hearth_core::names::{FOUROHFOUR, PLATFORM_NAMESPACE, annotation};
+
+use crate::host_command::Run;
+use crate::images::{self, Image};
+use crate::instance::{Instance, service, write};
+use crate::progress::Progress;
+use crate::render::Overlay;
+use crate::{components, first_tool, kubernetes, network, node, pki, preflight, secrets, supervisor, sysctl};
+
+/// Longest wait for one part to become ready.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Programs of the host that running (and not only building) an instance needs, with their Debian packages.
+const HOST_PROGRAMS: &[(&str, &str)] = &[
+    ("conntrack", "conntrack"),
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("runc", "runc"),
+    ("socat", "socat"),
+    ("ssh-keygen", "openssh-client"),
+    ("sysctl", "procps"),
+];
+
+/// Options of `hearth up`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the programs `hearth` and `hearthd` were built; by default beside this program.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<std::path::PathBuf>,
+}
+
+/// Brings the instance up.
+pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
+    let Args { programs } = args;
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("`make up` makes network namespaces and mounts, which only root may; run it as root");
+    }
+    let progress = Progress::start();
+    let _lock = lock(instance)?;
+    progress.step("packages of this machine", async { host_packages() }).await?;
+    progress.step("this machine has what is needed", async { preflight::check(instance) }).await?;
+    let images = images::built(instance)?;
+    progress
+        .step("certificates and configuration", async {
+            let made = configure(instance)?;
+            install_programs(instance, programs)?;
+            Ok(if made == 0 { String::new() } else { format!("{made} certificates made") })
+        })
+        .await?;
+    progress.step("network and node", async { network::up(instance).and_then(|()| node::up(instance)) }).await?;
+    start_cluster(instance, &progress, &images).await?;
+    let client = kubernetes::client(instance).await?;
+    progress
+        .step("manifests", async {
+            overlay(instance, &images)?.write(&instance.path("render"))?;
+            kubernetes::apply(instance, "render")
+        })
+        .await?;
+    progress.step("platform", platform_ready(&client)).await?;
+    progress.step("directory", first_tool::people_and_tools(instance)).await?;
+    progress.step("images in the registry", async { images::push(instance, &images) }).await?;
+    progress
+        .step("page for names that serve nothing", async {
+            let namespace = format!("tool-{FOUROHFOUR}");
+            kubernetes::namespace_annotated(&client, &namespace, annotation::UID, PATIENCE).await?;
+            kubernetes::apply(instance, "render/fourohfour")?;
+            kubernetes::deployment_ready(&client, &namespace, FOUROHFOUR, PATIENCE).await
+        })
+        .await?;
+    progress.step("first tool", first_tool::serve(instance, PATIENCE)).await?;
+    put_on_path(instance)?;
+    report(instance, &progress);
+    Ok(())
+}
+
+/// Writes the manifests of the instance into its folder `render`.
+pub fn render(instance: &Instance) -> anyhow::Result<()> {
+    let folder = instance.path("render");
+    overlay(instance, &images::built(instance)?)?.write(&folder)?;
+    println!("{}", folder.display());
+    Ok(())
+}
+
+/// One `up` or `down` at a time.
+pub fn lock(instance: &Instance) -> anyhow::Result<std::fs::File> {
+    let path = instance.path("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            anyhow::bail!("another `hearth up` or `down` is at work on {}; wait for it", instance.place.home.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).context("failed to take the instance's lock"),
+    }
+}
+
+async fn start_cluster(instance: &Instance, progress: &Progress, images: &BTreeMap<&'static str, Image>) -> anyhow::Result<()> {
+    let processes = components::processes(instance);
+    let running = processes.iter().all(|p| p.running(instance).is_some());
+    progress
+        .step("etcd, Kubernetes' API and containerd", async {
+            sysctl::remember_kubelets(instance)?;
+            sysctl::raise(instance, "fs.inotify.max_user_instances", 8192)?;
+            // On a fresh start the others would only fail until the API answers, and then wait before they try again.
+            if !running {
+                let first: Vec<_> = processes.iter().filter(|p| components::FIRST.contains(&p.name.as_str())).cloned().collect();
+                supervisor::ensure(instance, &first)?;
+            }
+            let socket = node::containerd_socket(instance);
+            let up = || Run::new(instance.built("ctr")).args(["--address", &socket, "version"]).succeeds();
+            let deadline = tokio::time::timeout(PATIENCE, async {
+                while !up() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+            deadline.await.ok().with_context(|| format!("containerd did not start; see {}", instance.text("log/containerd.log")))?;
+            let imported = images::import(instance, images)?;
+            kubernetes::api_ready(instance, PATIENCE).await?;
+            Ok(imported)
+        })
+        .await?;
+    progress
+        .step("node", async {
+            supervisor::ensure(instance, &processes)?;
+            kubernetes::node_ready(&kubernetes::client(instance).await?, node::NODE, PATIENCE).await
+        })
+        .await
+}
+
+async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {
+    let parts = [
+        ("kube-system", "coredns"),
+        (PLATFORM_NAMESPACE, "accounts"),
+        (PLATFORM_NAMESPACE, "admission"),
+        (PLATFORM_NAMESPACE, "bastion"),
+        (PLATFORM_NAMESPACE, "directory"),
+        (PLATFORM_NAMESPACE, "registry"),
+        (PLATFORM_NAMESPACE, "registry-auth"),
+        (PLATFORM_NAMESPACE, "signer"),
+    ];
+    let waits = parts.map(|(namespace, name)| kubernetes::deployment_ready(client, namespace, name, PATIENCE));
+    futures::future::try_join_all(waits).await.map(drop)
+}
+
+/// Writes everything that the instance's programs read, returning how many certificates were made.
+fn configure(instance: &Instance) -> anyhow::Result<usize> {
+    let made = pki::ensure(instance, jiff::Timestamp::now())?;
+    secrets::ensure(instance)?;
+    components::configure(instance, secrets::random)?;
+    let platform = instance.path("platform.toml");
+    if !platform.exists() {
+        let (domain, node) = (instance.domain(), instance.network.node());
+        let text = format!(
+            "# What this installation is. Change it and run `make up`.\n\n\
+             [domains]\npublic = [\"{domain}\"]\nlegacy = \"tools.{domain}\"\n\n\
+             [api]\nserver = \"https://{node}:6443\"\n\n\
+             [directory]\nurl = \"ldaps://ldap.hearth.internal\"\nbase = \"dc=hearth,dc=internal\"\nbind_dn = \"cn=reader,dc=hearth,dc=internal\"\n\n\
+             [registry]\nhost = \"registry.hearth.internal\"\n"
+        );
+        write(&platform, text, 0o644)?;
+    }
+    Ok(made)
+}
+
+/// Gives the instance its own copies of Hearth's programs; what runs goes on with the old ones until it is restarted.
+fn install_programs(instance: &Instance, programs: Option<std::path::PathBuf>) -> anyhow::Result<()> {
+    let folder = match programs {
+        Some(folder) => folder,
+        None => {
+            let own = std::env::current_exe().context("failed to find this program")?;
+            own.parent().map(std::path::Path::to_owned).context("this program lies in no folder")?
+        }
+    };
+    for name in ["hearth", "hearthd"] {
+        let source = folder.join(name);
+        let bytes = std::fs::read(&source).with_context(|| format!("failed to read {}", source.display()))?;
+        write(&instance.path(format!("bin/{name}")), bytes, 0o755)?;
+    }
+    Ok(())
+}
+
+fn overlay(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyhow::Result<Overlay> {
+    let tls = |name: &str| {
+        let pair = pki::pair(instance, name);
+        BTreeMap::from([("tls.crt".to_owned(), pair.cert), ("tls.key".to_owned(), pair.key)])
+    };
+    let one = |key: &str, file: &str| BTreeMap::from([(key.to_owned(), instance.path(file))]);
+    let secrets = BTreeMap::from([
+        ("admission-tls".to_owned(), tls("admission")),
+        ("directory-tls".to_owned(), tls("directory")),
+        ("registry-tls".to_owned(), tls("registry")),
+        ("registry-auth-tls".to_owned(), tls("registry-auth")),
+        ("registry-token".to_owned(), tls("registry-token")),
+        ("directory-admin".to_owned(), one("password", "secrets/directory-admin/password")),
+        ("directory-reader".to_owned(), one("password", "secrets/directory-reader/password")),
+        ("registry-platform".to_owned(), one("sha256", "secrets/registry-platform/sha256")),
+        ("bastion-host-keys".to_owned(), one("ssh_host_ed25519_key", "secrets/bastion-host-keys/ssh_host_ed25519_key")),
+    ]);
+    let read = |file: &str| {
+        let path = instance.path(file);
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    };
+    let address = |namespace, name, number| (namespace, name, instance.network.service(number).to_string());
+    Ok(Overlay {
+        platform_toml: read("platform.toml")?,
+        images: images.iter().map(|(name, image)| ((*name).to_owned(), image.digest.clone())).collect(),
+        ca: read("ca.crt")?,
+        secrets,
+        addresses: vec![
+            address("kube-system", "kube-dns", service::DNS),
+            address(PLATFORM_NAMESPACE, "bastion", service::BASTION),
+            address(PLATFORM_NAMESPACE, "registry", service::REGISTRY),
+            address(PLATFORM_NAMESPACE, "registry-auth", service::REGISTRY_AUTH),
+            address(PLATFORM_NAMESPACE, "ldap", service::LDAP),
+        ],
+        internal_hosts: node::internal_hosts(instance),
+    })
+}
+
+fn host_packages() -> anyhow::Result<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let has = |program: &str| {
+        let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
+        folders.into_iter().any(|folder| std::path::Path::new(folder).join(program).exists())
+    };
+    let missing: Vec<&str> = HOST_PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(String::new());
+    }
+    let install = || {
+        Run::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends"]).args(&missing).env("DEBIAN_FRONTEND", "noninteractive").run()
+    };
+    if install().is_err() {
+        Run::new("apt-get").args(["update", "-qq"]).run()?;
+        install().with_context(|| format!("these packages are needed: {}", missing.join(" ")))?;
+    }
+    Ok(format!("installed {}", missing.join(" ")))
+}
+
+/// Puts `hearth` and `kubectl` where a shell finds them. Another program of that name is left alone.
+fn put_on_path(instance: &Instance) -> anyhow::Result<()> {
+    if !instance.is_default() {
+        return Ok(());
+    }
+    for (name, target) in [("hearth", instance.own_program("hearth")), ("kubectl", instance.built("kubectl"))] {
+        let link = std::path::Path::new("/usr/local/bin").join(name);
+        match std::fs::read_link(&link) {
+            Ok(old) if old.as_os_str() == target.as_str() => continue,
+            Ok(old) if old.starts_with(&instance.place.home) || old.starts_with(&instance.place.cache) => std::fs::remove_file(&link)?,
+            Ok(_) => continue,
+            Err(_) if link.exists() => continue,
+            Err(_) => (),
+        }
+        std::os::unix::fs::symlink(&target, &link).with_context(|| format!("failed to link {}", link.display()))?;
+    }
+    Ok(())
+}
+
+fn report(instance: &Instance, progress: &Progress) {
+    let (address, domain) = (instance.place.address, instance.domain());
+    eprintln!("Hearth is up ({:.1} s).", progress.seconds());
+    println!("  first tool   https://hello.{domain}/");
+    println!("  bastion      ssh -p 2222 -i {} member1@{address}", instance.text("keys/member1"));
+    println!("  kubectl      export KUBECONFIG={}", instance.text("admin.kubeconfig"));
+    println!("  certificate  {}", instance.text("ca.crt"));
+}

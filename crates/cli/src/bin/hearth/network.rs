@@ -38,8 +38,11 @@ pub fn up(instance: &Instance) -> anyhow::Result<()> {
     sysctl::set(instance, "net.ipv4.ip_forward", "1")?;
     let table = format!(
         "table ip {bridge} {{}}\ndelete table ip {bridge}\n\
-         table ip {bridge} {{ chain leaving {{ type nat hook postrouting priority srcnat; policy accept; \
-         ip saddr {whole} ip daddr != {whole} masquerade }} }}\n",
+         table ip {bridge} {{\n\
+         chain leaving {{\n\
+         type nat hook postrouting priority srcnat; policy accept;\n\
+         ip saddr {whole} ip daddr != {whole} masquerade\n\
+         }}\n}}\n",
         whole = network.whole()
     );
     Run::new("nft").args(["-f", "-"]).input(table).run().context("failed to let pods reach other machines")

@@ -10,19 +10,33 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use hearth_core::Platform;
+use hearth_core::admission::cel;
 use serde_json::{Value, json};
 
 use crate::instance::write;
 
 /// The manifests, by file name.
 const BASE: &[(&str, &str)] = &[
+    ("accounts.yaml", include_str!("../../../../../deploy/base/accounts.yaml")),
+    ("admission.yaml", include_str!("../../../../../deploy/base/admission.yaml")),
+    ("bastion.yaml", include_str!("../../../../../deploy/base/bastion.yaml")),
+    ("coredns.yaml", include_str!("../../../../../deploy/base/coredns.yaml")),
+    ("directory.yaml", include_str!("../../../../../deploy/base/directory.yaml")),
+    ("image-config.yaml", include_str!("../../../../../deploy/base/image-config.yaml")),
     ("ingress-class.yaml", include_str!("../../../../../deploy/base/ingress-class.yaml")),
     ("kustomization.yaml", include_str!("../../../../../deploy/base/kustomization.yaml")),
     ("namespaces.yaml", include_str!("../../../../../deploy/base/namespaces.yaml")),
+    ("proxy.yaml", include_str!("../../../../../deploy/base/proxy.yaml")),
+    ("registry-auth.yaml", include_str!("../../../../../deploy/base/registry-auth.yaml")),
+    ("registry.yaml", include_str!("../../../../../deploy/base/registry.yaml")),
+    ("signer.yaml", include_str!("../../../../../deploy/base/signer.yaml")),
+    ("tools-user.yaml", include_str!("../../../../../deploy/base/tools-user.yaml")),
 ];
 
 /// The pages for names that serve nothing; applied once `accounts` has made their tool.
 const FOUROHFOUR: &[(&str, &str)] = &[
+    ("fourohfour.yaml", include_str!("../../../../../deploy/fourohfour/fourohfour.yaml")),
+    ("kustomization.yaml", include_str!("../../../../../deploy/fourohfour/kustomization.yaml")),
 ];
 
 /// What an overlay is made of beside the manifests.
@@ -52,7 +66,7 @@ impl Overlay {
         for (name, text) in FOUROHFOUR {
             write(&folder.join("fourohfour/base").join(name), text, 0o644)?;
         }
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": Vec::<Value>::new()});
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": cel::policies(&platform)});
         write(&folder.join("policies.json"), serde_json::to_string_pretty(&list)?, 0o644)?;
         write(&folder.join("platform.toml"), &self.platform_toml, 0o644)?;
         write(&folder.join("ca.crt"), &self.ca, 0o644)?;

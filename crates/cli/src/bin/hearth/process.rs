@@ -3,7 +3,6 @@
 //! A process is known by a file that holds its number and the time at which it started, so that a number that the
 //! kernel gave to another process in the meantime is never taken for it.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -60,7 +59,6 @@ impl Spec {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            .process_group(0)
             .current_dir("/")
             .spawn()
             .with_context(|| format!("failed to start {} ({program})", self.name))?;

@@ -1,1 +1,0 @@
-//! From an LDAP entry to a tool or a person.

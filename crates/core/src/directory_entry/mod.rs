@@ -6,12 +6,15 @@
 //!
 //! - [`dn`]: distinguished names, as far as "who is this member" needs them;
 //! - [`time`]: generalised time, as the directory writes moments;
-//! - [`snapshot`]: entries to [`Snapshot`], and a single entry to a [`Person`].
+//! - [`snapshot`]: entries to [`Snapshot`], and a single entry to a [`Person`];
+//! - [`person_name`], [`ssh_key`]: what a person may be called, and which keys may open the account.
 //!
 //! It never speaks LDAP (`hearth-directory` does) and never decides what becomes of a tool (`account` does).
 
 pub mod dn;
+pub mod person_name;
 pub mod snapshot;
+pub mod ssh_key;
 pub mod time;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -45,6 +45,10 @@ pub mod annotation {
     pub const EPOCH: &str = "hearth.internal/epoch";
     /// SHA-256, in hexadecimal, of the tool's registry password.
     pub const REGISTRY_CREDENTIAL: &str = "hearth.internal/registry-credential-sha256";
+    /// `true` once everything that a disabled tool had running is stopped, until all of it runs again.
+    pub const STOPPED: &str = "hearth.internal/stopped";
+    /// On a workload of a disabled tool: how many replicas it had, decimal; on a `CronJob`: `running`.
+    pub const BEFORE_DISABLING: &str = "hearth.internal/before-disabling";
 }
 
 /// Labels.

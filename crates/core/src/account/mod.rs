@@ -1,1 +1,20 @@
 //! Accounts: from the directory to the cluster. A pure plan of what to change.
+//!
+//! `accounts` observes the directory, the cluster and the homes ([`state`]), asks [`plan::plan`] what is to be done,
+//! and does it. Applying a plan and planning again gives an empty plan. What is written is in [`objects`],
+//! [`kubeconfig`] and [`credential`]; how a disabled tool is stopped in [`workload`]; who a tool is to the cluster,
+//! and which certificate requests `signer` approves, in [`subject`].
+//!
+//! Nothing here touches an object or a home that is not the platform's, and no plan deletes more than a set share
+//! of all tools.
+
+pub mod credential;
+pub mod kubeconfig;
+pub mod objects;
+pub mod plan;
+pub mod state;
+pub mod subject;
+pub mod workload;
+
+#[cfg(test)]
+mod plan_tests;

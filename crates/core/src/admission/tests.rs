@@ -161,3 +161,31 @@ fn policies_are_two_objects_each() {
         assert_eq!(selector["values"].as_array().unwrap().len(), names::PLATFORM_NAMESPACES.len());
     }
 }
+
+#[test]
+fn the_webhook_is_asked_about_what_the_policies_judge() {
+    let text = include_str!("../../../../deploy/base/admission.yaml");
+    let mut documents = text.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+    let webhook = documents.find(|document| document["kind"] == "MutatingWebhookConfiguration").unwrap();
+    let hook = &webhook["webhooks"][0];
+    let policies = cel::policies(&rules());
+    for policy in policies.iter().filter(|policy| policy["kind"] == "ValidatingAdmissionPolicy") {
+        let constraints = &policy["spec"]["matchConstraints"];
+        let sorted = |selector: &Value| {
+            let mut values: Vec<String> =
+                serde_json::from_value(selector["matchExpressions"][0]["values"].clone()).unwrap();
+            values.sort();
+            values
+        };
+        assert_eq!(sorted(&hook["namespaceSelector"]), sorted(&constraints["namespaceSelector"]));
+        for rule in constraints["resourceRules"].as_array().unwrap() {
+            let covers = |asked: &&Value| {
+                asked["apiGroups"] == rule["apiGroups"]
+                    && asked["apiVersions"] == rule["apiVersions"]
+                    && asked["operations"] == rule["operations"]
+                    && asked["resources"].as_array().unwrap().contains(&rule["resources"][0])
+            };
+            assert!(hook["rules"].as_array().unwrap().iter().any(|asked| covers(&asked)), "{rule}");
+        }
+    }
+}

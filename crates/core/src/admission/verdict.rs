@@ -63,6 +63,9 @@ pub enum Verdict {
 /// Longest part of a value that a message repeats, in characters.
 const LONGEST_VALUE: usize = 100;
 
+/// Most faults that a message spells out.
+const MOST_SHOWN: usize = 40;
+
 impl Rule {
     /// Every rule.
     pub const ALL: &[Self] = &[
@@ -158,11 +161,14 @@ impl fmt::Display for Verdict {
             Self::Allow => f.write_str("allowed"),
             Self::Refuse { object, violations } => {
                 write!(f, "{object} is not allowed for a tool: ")?;
-                for (index, violation) in violations.iter().enumerate() {
+                for (index, violation) in violations.iter().take(MOST_SHOWN).enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
                     write!(f, "{separator}{}", violation.message)?;
                 }
-                Ok(())
+                match violations.len().saturating_sub(MOST_SHOWN) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
             }
         }
     }

@@ -16,6 +16,9 @@ const NAME: &str = "hearth-tool-fill";
 /// The volume with the home, in a pod that has none for it.
 const VOLUME: &str = "home";
 
+/// The same, where something else has that name.
+const OTHER_VOLUME: &str = "tool-home";
+
 /// The policy and its binding.
 pub(super) fn policy(rules: &Rules) -> [Value; 2] {
     let mut variables = tenant(rules);
@@ -85,7 +88,14 @@ fn pod_variables() -> Vec<Value> {
             format!("object.metadata.?labels[?{}].orValue(\"\") == \"tool\"", literal(label::TOOLFORGE)),
         ),
         variable("own", own),
-        variable("volume", format!("variables.own.size() > 0 ? variables.own[0].name : {}", literal(VOLUME))),
+        variable(
+            "volume",
+            format!(
+                "variables.own.size() > 0 ? string(variables.own[0].name) : {volumes}.exists(v, v.name == {home}) ? {other} : {home}",
+                home = literal(VOLUME),
+                other = literal(OTHER_VOLUME)
+            ),
+        ),
     ]
 }
 
@@ -106,7 +116,7 @@ fn pod() -> String {
         add(
             "variables.mounts && variables.own.size() == 0",
             "\"/spec/volumes/-\"",
-            "{\"name\": variables.volume, \"hostPath\": {\"path\": variables.home, \"type\": \"Directory\"}}",
+            "{\"name\": dyn(variables.volume), \"hostPath\": dyn({\"path\": variables.home, \"type\": \"Directory\"})}",
         ),
     ]
     .join(" + ")

@@ -10,6 +10,8 @@ pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, 
 const SPEC: &[Field] = &[
     any("clusterIP"),
     any("clusterIPs"),
+    // It has a meaning only for what is refused below; the API server sets it beside that.
+    any("externalTrafficPolicy"),
     any("internalTrafficPolicy"),
     any("ipFamilies"),
     any("ipFamilyPolicy"),

@@ -1,0 +1,72 @@
+//! What the policies say when they refuse: shorter than the webhook, but naming the field, the offenders and the rule.
+
+use serde_json::{Value, json};
+
+use super::super::{Field, Need, Node, Rule, Rules};
+use super::expression::literal;
+
+/// What would be right for a field, with `<tool>` standing for the tool.
+pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
+    let told = told(rules, &field.node, filled);
+    match field.need {
+        Need::Always => format!("needed, {told}"),
+        Need::Filled if filled => format!("needed, {told}"),
+        _ => told,
+    }
+}
+
+/// The expectation of a node and, for an object, of each field that is checked.
+fn told(rules: &Rules, node: &Node, filled: bool) -> String {
+    match node {
+        Node::Object(fields) => {
+            let checked = fields.iter().filter(|field| !matches!(field.node, Node::Any));
+            let parts: Vec<String> =
+                checked.map(|field| format!("{}: {}", field.name, expected(rules, field, filled))).collect();
+            let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+            match parts.is_empty() {
+                true => format!("only {} may be set", names.join(", ")),
+                false => format!("only {} may be set ({})", names.join(", "), parts.join("; ")),
+            }
+        }
+        Node::Each { node: entry, .. } => {
+            format!("{}, and of each: {}", node.expected(rules, "<tool>", "<uid>"), told(rules, entry, filled))
+        }
+        Node::All(nodes) => nodes.iter().map(|node| told(rules, node, filled)).collect::<Vec<_>>().join("; "),
+        _ => node.expected(rules, "<tool>", "<uid>"),
+    }
+}
+
+/// Whether a value is short enough to be shown.
+pub(super) fn is_scalar(node: &Node) -> bool {
+    matches!(node, Node::OneOf(_) | Node::Image)
+}
+
+/// A validation with a fixed message.
+pub(super) fn plain(ok: &str, told: &str) -> Value {
+    json!({ "expression": ok, "message": told, "reason": "Forbidden" })
+}
+
+/// A validation of a list: `ok` judges the entry `c`. The message names the entries that are wrong, by `key`, and the
+/// value of the field `shown`.
+pub(super) fn offenders(
+    judged: &str,
+    key: &str,
+    at: &str,
+    rule: Rule,
+    ok: &str,
+    told: &str,
+    shown: Option<&str>,
+) -> Value {
+    let name = match key {
+        "" => "\"?\"".to_owned(),
+        key => format!("c.?{key}.orValue(\"?\")"),
+    };
+    let value = shown.map(|field| format!(" + \" (\" + c.?{field}.orValue(\"\") + \")\"")).unwrap_or_default();
+    let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
+    json!({
+        "expression": format!("{judged}.all(c, {ok})"),
+        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}"))),
+        "message": format!("{at}: {told} ({})", rule.name()),
+        "reason": "Forbidden",
+    })
+}

@@ -1,0 +1,56 @@
+//! Ingresses: a tool claims its own hosts, or its own paths of the legacy host, and nothing else.
+//!
+//! There is no default backend (it would answer for every host), no certificate (TLS is the front door's) and no
+//! annotation that another program could read as configuration.
+
+use super::super::node::{always, any, checked, each};
+use super::super::{Field, Node, Rule};
+use super::Section;
+use crate::names;
+
+/// An Ingress.
+pub(super) const SECTIONS: &[Section] = &[
+    Section { at: &["spec"], open: false, fields: SPEC },
+    Section { at: &["metadata"], open: true, fields: METADATA },
+];
+
+/// Most rules of one Ingress, and most paths of one rule.
+const MOST_RULES: usize = 20;
+const MOST_PATHS: usize = 50;
+
+const SPEC: &[Field] = &[
+    checked("ingressClassName", Rule::Host, Node::OneOf(&[names::INGRESS_CLASS])),
+    always(
+        "rules",
+        Rule::Host,
+        Node::Each { key: "host", node: &Node::All(&[Node::Object(RULE), Node::LegacyPaths]), most: MOST_RULES },
+    ),
+    checked("tls", Rule::Host, each("", &Node::Object(TLS))),
+];
+
+/// What `kubectl` and `webservice` write for themselves.
+const METADATA: &[Field] = &[checked(
+    "annotations",
+    Rule::Annotation,
+    Node::KeysWithin(&[
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "kubectl.kubernetes.io/restartedAt",
+        "kubernetes.io/change-cause",
+        "toolforge.org/started-at",
+    ]),
+)];
+
+const RULE: &[Field] = &[
+    always("host", Rule::Host, Node::OwnOrLegacyHost),
+    always("http", Rule::Path, Node::Object(&[always("paths", Rule::Path, PATHS)])),
+];
+
+const PATHS: Node = Node::Each { key: "path", node: &Node::Object(PATH), most: MOST_PATHS };
+
+const PATH: &[Field] = &[
+    always("backend", Rule::Path, Node::Object(&[always("service", Rule::Path, Node::Any)])),
+    any("path"),
+    always("pathType", Rule::Path, Node::OneOf(&["Exact", "Prefix"])),
+];
+
+const TLS: &[Field] = &[checked("hosts", Rule::Host, each("", &Node::OwnHost))];

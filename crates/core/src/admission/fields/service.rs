@@ -1,0 +1,34 @@
+//! Services: reached inside the cluster only, at addresses that the cluster gives them.
+
+use super::super::node::{any, checked, each};
+use super::super::{Field, Node, Rule};
+use super::Section;
+
+/// A Service.
+pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }];
+
+const SPEC: &[Field] = &[
+    any("clusterIP"),
+    any("clusterIPs"),
+    // It has a meaning only for what is refused below; the API server sets it beside that.
+    any("externalTrafficPolicy"),
+    any("internalTrafficPolicy"),
+    any("ipFamilies"),
+    any("ipFamilyPolicy"),
+    checked("ports", Rule::Service, each("name", &Node::Object(PORT))),
+    any("publishNotReadyAddresses"),
+    any("selector"),
+    any("sessionAffinity"),
+    any("sessionAffinityConfig"),
+    any("trafficDistribution"),
+    checked("type", Rule::Service, Node::OneOf(&["ClusterIP"])),
+];
+
+const PORT: &[Field] = &[
+    any("appProtocol"),
+    any("name"),
+    checked("nodePort", Rule::Service, Node::Zero),
+    any("port"),
+    any("protocol"),
+    any("targetPort"),
+];

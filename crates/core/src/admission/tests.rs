@@ -1,0 +1,191 @@
+//! The shared cases, judged by `review`; and what every table must keep to.
+
+#[path = "../../tests/cases/mod.rs"]
+mod cases;
+
+use super::*;
+
+fn rules() -> Rules {
+    Rules::of(&Platform::from_toml(cases::PLATFORM).unwrap())
+}
+
+fn annotations(namespace: &str) -> BTreeMap<String, String> {
+    let uid = match namespace {
+        "tool-wikibot" | "wikibot" => cases::UID.to_string(),
+        "tool-other" => "50124".to_owned(),
+        "tool-tools" => "50125".to_owned(),
+        "tool-rooted" => "0".to_owned(),
+        _ => return BTreeMap::new(),
+    };
+    BTreeMap::from([(names::annotation::UID.to_owned(), uid)])
+}
+
+fn judge(case: &cases::Case) -> Verdict {
+    let group = case.api_version.split_once('/').map_or("", |(group, _)| group);
+    let (resource, subresource) = case.resource.split_once('/').unwrap_or((&case.resource, ""));
+    review(
+        &rules(),
+        &Request {
+            operation: if case.old.is_some() { Operation::Update } else { Operation::Create },
+            group,
+            resource,
+            subresource,
+            namespace: &case.namespace,
+            user: &case.user,
+            object: &case.object,
+            old: case.old.as_ref(),
+            annotations: &annotations(&case.namespace),
+        },
+    )
+}
+
+#[test]
+fn every_case() {
+    let mut wrong = Vec::new();
+    for case in cases::all() {
+        let verdict = judge(&case);
+        let text = verdict.to_string();
+        assert!(!case.invalid || !case.refused.is_empty(), "{}: invalid, so it is refused too", case.name);
+        let as_expected = match &verdict {
+            Verdict::Allow => case.refused.is_empty(),
+            Verdict::Refuse { violations, .. } => {
+                violations.len() >= case.refused.len().max(1)
+                    && !case.refused.is_empty()
+                    && case.refused.iter().all(|part| text.contains(part))
+            }
+        };
+        if !as_expected {
+            wrong.push(format!("{}: expected {:?}, got: {text}", case.name, case.refused));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_rule_has_a_case() {
+    let mut seen: Vec<Rule> = Vec::new();
+    for case in cases::all() {
+        if let Verdict::Refuse { violations, .. } = judge(&case) {
+            seen.extend(violations.iter().map(|violation| violation.rule));
+        }
+    }
+    for rule in Rule::ALL {
+        assert!(seen.contains(rule), "no case is refused by the rule {}", rule.name());
+    }
+}
+
+#[test]
+fn the_platform_and_other_operations_are_left_alone() {
+    let nothing = BTreeMap::new();
+    let object = serde_json::json!({"spec": {"hostNetwork": true}});
+    let request = |operation, namespace, resource| Request {
+        operation,
+        group: "",
+        resource,
+        subresource: "",
+        namespace,
+        user: "anyone",
+        object: &object,
+        old: None,
+        annotations: &nothing,
+    };
+    for namespace in names::PLATFORM_NAMESPACES {
+        assert_eq!(review(&rules(), &request(Operation::Create, namespace, "pods")), Verdict::Allow, "{namespace}");
+    }
+    assert_eq!(review(&rules(), &request(Operation::Other, "tool-a", "pods")), Verdict::Allow);
+    assert_eq!(review(&rules(), &request(Operation::Create, "tool-a", "configmaps")), Verdict::Allow);
+    assert_ne!(review(&rules(), &request(Operation::Create, "tool-a", "pods")), Verdict::Allow);
+}
+
+#[test]
+fn objects_of_any_shape_are_answered() {
+    let annotations = annotations("tool-wikibot");
+    let odd = ["null", "1", "[]", "\"x\"", "{}", "{\"a\":[{}]}", "[[1]]", "true", "-1", "1e300"];
+    for chapter in fields::CHAPTERS {
+        let Book::Fields { sections, .. } = &chapter.book else { continue };
+        for (section, field) in sections.iter().flat_map(|s| s.fields.iter().map(move |f| (s, f))) {
+            for text in odd {
+                let value: Value = serde_json::from_str(text).unwrap();
+                let inner = serde_json::json!({ field.name: value });
+                let object = section.at.iter().rev().fold(inner, |inner, name| serde_json::json!({ *name: inner }));
+                let resource = &chapter.resources[0];
+                let request = Request {
+                    operation: Operation::Create,
+                    group: resource.group,
+                    resource: resource.name,
+                    subresource: "",
+                    namespace: "tool-wikibot",
+                    user: "",
+                    object: &object,
+                    old: None,
+                    annotations: &annotations,
+                };
+                let _ = review(&rules(), &request).to_string();
+            }
+        }
+    }
+}
+
+#[test]
+fn no_table_lists_a_field_twice() {
+    fn look(node: &Node) {
+        match node {
+            Node::Object(fields) => {
+                for (index, field) in fields.iter().enumerate() {
+                    assert!(!fields[..index].iter().any(|other| other.name == field.name), "{}", field.name);
+                    look(&field.node);
+                }
+            }
+            Node::Each { node, .. } => look(node),
+            Node::All(nodes) => nodes.iter().for_each(look),
+            _ => (),
+        }
+    }
+    for chapter in fields::CHAPTERS {
+        if let Book::Fields { sections, .. } = &chapter.book {
+            sections.iter().flat_map(|section| section.fields).for_each(|field| look(&field.node));
+        }
+    }
+}
+
+#[test]
+fn policies_are_two_objects_each() {
+    let policies = cel::policies(&rules());
+    assert_eq!(policies.len(), 2 * (fields::CHAPTERS.len() + 1));
+    for pair in policies.chunks(2) {
+        assert_eq!(pair[0]["spec"]["failurePolicy"], "Fail");
+        assert_eq!(pair[1]["spec"]["policyName"], pair[0]["metadata"]["name"]);
+        let selector = &pair[0]["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(selector["key"], "kubernetes.io/metadata.name");
+        assert_eq!(selector["operator"], "NotIn");
+        assert_eq!(selector["values"].as_array().unwrap().len(), names::PLATFORM_NAMESPACES.len());
+    }
+}
+
+#[test]
+fn the_webhook_is_asked_about_what_the_policies_judge() {
+    let text = include_str!("../../../../deploy/base/admission.yaml");
+    let mut documents = text.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+    let webhook = documents.find(|document| document["kind"] == "MutatingWebhookConfiguration").unwrap();
+    let hook = &webhook["webhooks"][0];
+    let policies = cel::policies(&rules());
+    for policy in policies.iter().filter(|policy| policy["kind"] == "ValidatingAdmissionPolicy") {
+        let constraints = &policy["spec"]["matchConstraints"];
+        let sorted = |selector: &Value| {
+            let mut values: Vec<String> =
+                serde_json::from_value(selector["matchExpressions"][0]["values"].clone()).unwrap();
+            values.sort();
+            values
+        };
+        assert_eq!(sorted(&hook["namespaceSelector"]), sorted(&constraints["namespaceSelector"]));
+        for rule in constraints["resourceRules"].as_array().unwrap() {
+            let covers = |asked: &&Value| {
+                asked["apiGroups"] == rule["apiGroups"]
+                    && asked["apiVersions"] == rule["apiVersions"]
+                    && asked["operations"] == rule["operations"]
+                    && asked["resources"].as_array().unwrap().contains(&rule["resources"][0])
+            };
+            assert!(hook["rules"].as_array().unwrap().iter().any(|asked| covers(&asked)), "{rule}");
+        }
+    }
+}

@@ -20,10 +20,12 @@
 pub mod facts;
 mod index;
 mod path;
+pub mod reason;
 mod table;
 
 pub use facts::{Entry, Kind, Source};
 pub use index::{Change, Index};
+pub use reason::Reason;
 pub use table::{Backend, Decision, Table};
 
 #[cfg(test)]

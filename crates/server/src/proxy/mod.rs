@@ -1,18 +1,213 @@
 //! The front proxy: from a browser's request to the pod of a tool.
+//!
+//! While it handles a request it reads the table of routes and nothing else: no API, no directory, no disk. The table
+//! is replaced whole when the cluster changes ([`watch`]); sockets, connections and WebSockets do not notice. A table
+//! that is older than 30 s is not dialled from ([`freshness`]): better no page than another tool's.
+//!
+//! It never tells a tool the visitor's address, never passes on a request of which two hosts could be read, and never
+//! collects a body.
 
+mod access;
+mod authority;
+mod bodies;
+mod freshness;
+mod headers;
+mod listener;
+mod metrics;
+mod pages;
+mod plain;
+mod request;
+mod snapshot;
+mod tls;
+mod upstream;
+mod watch;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
 use hearth_core::names::path;
+use hearth_core::route::{Index, Table};
+use hearth_core::{Domains, Platform};
+use http::StatusCode;
+use tokio::net::TcpListener;
+
+use crate::{http_service, kubernetes};
+
+pub use freshness::{Freshness, STALE_AFTER};
+pub use listener::{Listeners, serve};
+pub use metrics::Metrics;
+pub use tls::{Tls, configuration};
+pub use upstream::Patience;
 
 /// What the role is started with.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// Where browsers come to, by TLS.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:443")]
+    https: SocketAddr,
+    /// Where browsers are sent to TLS from.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:80")]
+    http: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are, without TLS.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
+    health: SocketAddr,
+    /// How to reach the Kubernetes API; the proxy runs outside the cluster.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The certificate for every domain and its chain, PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = path::PLATFORM)]
     platform: PathBuf,
+    /// Where the last known routes are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/hearth/proxy")]
+    state: PathBuf,
+}
+
+/// All that answering a request needs. Made once, given to every connection.
+pub struct Door {
+    pub(crate) table: tokio::sync::watch::Receiver<Arc<Table>>,
+    freshness: Arc<Freshness>,
+    metrics: Arc<Metrics>,
+    upstream: upstream::Upstream,
+    limits: Limits,
+    /// The port to which browsers come by TLS.
+    port: u16,
+}
+
+/// What a request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes of a request's body.
+    pub body: u64,
+    /// How long a client may pause in the middle of a body.
+    pub client_pause: Duration,
+    /// How long things may take with a tool's pod.
+    pub patience: Patience,
+}
+
+/// The follower of the cluster: everything that keeps a table current.
+pub struct Follower {
+    keeper: watch::Keeper,
+    store: Option<snapshot::Store>,
+    client: kube::Client,
+}
+
+/// What a [`Follower`] keeps current.
+pub struct Followed {
+    /// The table, replaced whole.
+    pub table: tokio::sync::watch::Receiver<Arc<Table>>,
+    /// How long ago the cluster was heard from.
+    pub freshness: Arc<Freshness>,
 }
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet: {args:?}")
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, state } = args;
+    let text = std::fs::read_to_string(&platform)
+        .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
+    let domains = Platform::from_toml(&text).with_context(|| platform.display().to_string())?.domains;
+    let client = kubernetes::client(kubeconfig.as_deref()).await?;
+    let files = tls::Files { certificate: tls_cert, key: tls_key };
+    let tls = tls::read(&files)?;
+    let bind = async |address: SocketAddr| {
+        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+    };
+    let listeners = Listeners { https: bind(https).await?, http: bind(http).await? };
+    let health = bind(health).await?;
+    let metrics = Metrics::new();
+    let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
+    let Followed { table, freshness } = followed;
+    let door = Door::new(table, freshness.clone(), metrics.clone(), Limits::default(), https.port());
+    tracing::info!(%https, %http, "the front door is open");
+
+    tokio::spawn(tls::keep_current(files, tls.clone()));
+    let following = tokio::spawn(follower.run());
+    let observed = http_service::serve(health, None, observation(metrics, freshness), http_service::stop_signal());
+    let (served, observed) = tokio::join!(serve(listeners, tls, door, http_service::stop_signal()), observed);
+    following.abort();
+    let () = served;
+    observed
+}
+
+/// What operators and load balancers ask.
+pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
+    let ready = freshness.clone();
+    let readyz = async move || match ready.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the table of routes is not complete, or too old\n"),
+    };
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(async move || metrics.render(&freshness)))
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: 128 * 1024 * 1024, client_pause: Duration::from_secs(60), patience: Patience::default() }
+    }
+}
+
+impl Door {
+    /// A door that serves `table` as long as it is fresh. `port` is where browsers come to by TLS.
+    pub fn new(
+        table: tokio::sync::watch::Receiver<Arc<Table>>,
+        freshness: Arc<Freshness>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        port: u16,
+    ) -> Arc<Self> {
+        let upstream = upstream::Upstream::new(limits.patience);
+        Arc::new(Self { table, freshness, metrics, upstream, limits, port })
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// A follower that begins with the snapshot in `state`, where there is one. Nothing is followed before
+    /// [`Follower::run`].
+    pub fn new(
+        client: kube::Client,
+        domains: Domains,
+        state: Option<PathBuf>,
+        stale_after: Duration,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(Self, Followed)> {
+        let store = state.map(snapshot::Store::open).transpose()?;
+        let freshness = Arc::new(Freshness::new(stale_after));
+        let mut index = Index::new(domains);
+        if let Some(snapshot) = store.as_ref().and_then(snapshot::Store::load) {
+            snapshot.restore(&mut index, &freshness);
+        }
+        let (sender, table) = tokio::sync::watch::channel(index.table());
+        let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics, changes: 0 };
+        Ok((Self { keeper, store, client }, Followed { table, freshness }))
+    }
+
+    /// Follows the cluster for ever.
+    pub async fn run(self) {
+        let Self { mut keeper, store, client } = self;
+        let (_tasks, mut messages) = watch::follow_all(&client, &keeper.metrics);
+        let mut listed = Vec::new();
+        let mut saver = store.map(snapshot::Saver::new);
+        let mut tick = tokio::time::interval(snapshot::SETTLE);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                more = keeper.step(&mut messages, &mut listed) => if !more { return },
+                _ = tick.tick() => if let Some(saver) = &mut saver { saver.save(&keeper) },
+            }
+        }
+    }
 }

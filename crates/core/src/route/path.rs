@@ -1,0 +1,167 @@
+//! Paths: what an Ingress path matches, and paths that could be read in two ways.
+//!
+//! Routing decides on the path as it was sent: nothing is decoded or resolved. A tool's server may read
+//! `/a/..%2Fb` as `/b` though, so a path with dot segments, encoded dots or slashes, or doubled slashes has a second
+//! reading, and where the two lead to different places the request is refused instead of guessed at.
+
+use std::borrow::Cow;
+
+/// The path of an Ingress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Matcher {
+    /// Without the slashes at the end of a prefix: `/` is the empty text.
+    text: String,
+    exact: bool,
+}
+
+impl Matcher {
+    /// A matcher of the path of an Ingress, which starts with a slash.
+    pub(super) fn new(path: &str, exact: bool) -> Self {
+        let text = if exact { path } else { path.trim_end_matches('/') };
+        Self { text: text.to_owned(), exact }
+    }
+
+    /// Whether `path`, without a query, is meant. A prefix matches by whole segments, and with or without a slash at
+    /// its end.
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match path.strip_prefix(self.text.as_str()) {
+            Some(rest) if self.exact => rest.is_empty(),
+            Some(rest) => rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
+
+    /// Sorts matchers as the API wants them tried: the longest path first, and exact before prefix.
+    pub(super) fn precedence(&self) -> impl Ord + use<> {
+        std::cmp::Reverse((self.text.len(), self.exact))
+    }
+}
+
+/// The first segment and the rest, which starts with a slash: `/a/b` gives `a` and `/b`, `/a` gives `a` and `/`.
+pub(super) fn split_first(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.find('/') {
+        Some(at) => path.split_at(at),
+        None => (path, "/"),
+    }
+}
+
+/// The other reading of a path that can be read in two ways: with encoded dots and slashes decoded, doubled slashes
+/// joined and dot segments resolved.
+pub(super) fn second_reading(path: &str) -> Option<String> {
+    let encoded = path.contains('%');
+    if !encoded && !path.contains("//") && !path.contains("/.") {
+        return None;
+    }
+    let decoded = if encoded { decode_dots_and_slashes(path) } else { Cow::Borrowed(path) };
+    let mut segments = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => (),
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    let mut read = format!("/{}", segments.join("/"));
+    let last = decoded.rsplit('/').next().unwrap_or_default();
+    if matches!(last, "" | "." | "..") && !read.ends_with('/') {
+        read.push('/');
+    }
+    (read != path).then_some(read)
+}
+
+fn decode_dots_and_slashes(path: &str) -> Cow<'_, str> {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let (before, escape) = rest.split_at(at);
+        decoded.push_str(before);
+        let character = match escape.get(..3) {
+            Some(text) if text.eq_ignore_ascii_case("%2e") => Some('.'),
+            Some(text) if text.eq_ignore_ascii_case("%2f") => Some('/'),
+            // Some servers take a backslash for a slash.
+            Some(text) if text.eq_ignore_ascii_case("%5c") => Some('/'),
+            _ => None,
+        };
+        decoded.push(character.unwrap_or('%'));
+        rest = escape.get(if character.is_some() { 3 } else { 1 }..).unwrap_or_default();
+    }
+    if decoded.is_empty() {
+        return Cow::Borrowed(path);
+    }
+    decoded.push_str(rest);
+    Cow::Owned(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of the API's documentation, "Ingress: Examples", and some of our own.
+    #[test]
+    fn paths_match_as_the_api_says() {
+        let cases = [
+            (false, "/", "/any/path", true),
+            (false, "/", "/", true),
+            (true, "/foo", "/foo", true),
+            (true, "/foo", "/bar", false),
+            (true, "/foo", "/foo/", false),
+            (true, "/foo/", "/foo", false),
+            (true, "/foo/", "/foo/", true),
+            (false, "/foo", "/foo", true),
+            (false, "/foo", "/foo/", true),
+            (false, "/foo/", "/foo", true),
+            (false, "/foo/", "/foo/", true),
+            (false, "/aaa/bb", "/aaa/bbb", false),
+            (false, "/aaa/bbb", "/aaa/bbb", true),
+            (false, "/aaa/bbb/", "/aaa/bbb", true),
+            (false, "/aaa/bbb", "/aaa/bbb/", true),
+            (false, "/aaa/bbb", "/aaa/bbb/ccc", true),
+            (false, "/aaa/bbb", "/aaa/bbbxyz", false),
+            (false, "/aaa", "/ccc", false),
+            (false, "/foo", "/Foo", false),
+            (false, "/foo", "/%66oo", false),
+        ];
+        for (exact, rule, path, expected) in cases {
+            assert_eq!(Matcher::new(rule, exact).matches(path), expected, "exact: {exact}, {rule} against {path}");
+        }
+    }
+
+    #[test]
+    fn second_readings() {
+        let cases = [
+            ("/a/b", None),
+            ("/a/b/", None),
+            ("/", None),
+            ("/a%20b", None),
+            ("/a.b/.well-known/x", None),
+            ("/100%", None),
+            ("/a/../b", Some("/b")),
+            ("/a/%2e%2E/b", Some("/b")),
+            ("/a/..%2fb", Some("/b")),
+            ("/a/.%2e%5Cb", Some("/b")),
+            ("/../../x", Some("/x")),
+            ("/a//b", Some("/a/b")),
+            ("//a", Some("/a")),
+            ("/a/.", Some("/a/")),
+            ("/a/b/..", Some("/a/")),
+            ("/..", Some("/")),
+            ("%2f", Some("/")),
+            ("/a%2Fb%zz", Some("/a/b%zz")),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(second_reading(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn first_segments() {
+        for (path, expected) in
+            [("/a/b", ("a", "/b")), ("/a", ("a", "/")), ("/a/", ("a", "/")), ("/", ("", "/")), ("//a", ("", "/a"))]
+        {
+            assert_eq!(split_first(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The immutable table, and the decision where a request goes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::host::{Domains, Host, Place};
+use crate::route::path::{self, Matcher};
+use crate::{ToolName, names};
+
+/// Into how many lists the tools are divided. A change copies one list and the pointers to all of them, so that with
+/// 100,000 tools it copies some 650 pointers instead of 100,000.
+const SHARDS: usize = 256;
+
+/// Where requests go, for every tool of the platform. Cloning it copies pointers only.
+#[derive(Clone, Debug)]
+pub struct Table {
+    domains: Arc<Domains>,
+    /// The lists are sorted by name: a look-up costs the same whatever names a client thinks up.
+    shards: Vec<Arc<Vec<Arc<ToolRoutes>>>>,
+    fallback: Option<Arc<Backend>>,
+    tools: usize,
+}
+
+/// What a table says about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// An address of the legacy host whose page is on the tool's own host now: 308.
+    Redirect {
+        /// Whose page.
+        tool: ToolName,
+        /// The tool's own host.
+        host: Host,
+        /// The path there; the query is kept.
+        path: String,
+    },
+    /// A web service with at least one address.
+    Endpoints(Arc<Backend>),
+    /// The tool exists, and nothing is served at this host and path, or the tool is disabled.
+    NoWebService(ToolName),
+    /// The tool has a web service that has no ready endpoint.
+    Unavailable(ToolName),
+    /// No tool has this name.
+    UnknownTool(ToolName),
+    /// The platform's own domain, or the legacy host without a tool.
+    Apex,
+    /// Nothing of the platform can have this address.
+    Elsewhere,
+    /// The path can be read in two ways that lead to different places: 400.
+    Ambiguous,
+}
+
+/// The addresses of one port of one service.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Whose service it is.
+    pub tool: ToolName,
+    /// What may be dialled; sorted, each once.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The sub-table of a tool.
+#[derive(Debug)]
+pub(super) struct ToolRoutes {
+    pub(super) name: ToolName,
+    /// A disabled tool has no hosts here.
+    pub(super) hosts: Vec<(Host, Vec<Route>)>,
+}
+
+/// Where a path leads. The routes of a host stand in the order in which they are tried.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) matcher: Matcher,
+    pub(super) backend: Arc<Backend>,
+}
+
+impl Table {
+    /// A table without tools.
+    pub fn empty(domains: Domains) -> Self {
+        Self { domains: Arc::new(domains), shards: vec![Arc::default(); SHARDS], fallback: None, tools: 0 }
+    }
+
+    /// Where a request for `path` (as sent, without the query) on `host` goes.
+    pub fn route(&self, host: &Host, path: &str) -> Decision {
+        let decision = self.read(host, path);
+        match path::second_reading(path) {
+            Some(other) if !decision.leads_where(&self.read(host, &other)) => Decision::Ambiguous,
+            _ => decision,
+        }
+    }
+
+    /// The service of the pages for whatever has no web service: port 8000 of the Service `fourohfour`.
+    pub fn fallback(&self) -> Option<&Arc<Backend>> {
+        self.fallback.as_ref()
+    }
+
+    /// The domains that the table serves.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// How many tools there are.
+    pub fn tools(&self) -> usize {
+        self.tools
+    }
+
+    /// Whether a tool of this name exists.
+    pub fn knows(&self, tool: &ToolName) -> bool {
+        self.tool(tool).is_some()
+    }
+
+    fn read(&self, host: &Host, path: &str) -> Decision {
+        match self.domains.place(host) {
+            Place::Apex => Decision::Apex,
+            Place::Elsewhere => Decision::Elsewhere,
+            Place::Legacy => self.legacy(path),
+            Place::Tool(tool) => match self.tool(&tool) {
+                Some(routes) => routes.route(host, path),
+                None => Decision::UnknownTool(tool),
+            },
+        }
+    }
+
+    fn legacy(&self, path: &str) -> Decision {
+        let (first, rest) = path::split_first(path);
+        if first.is_empty() {
+            return Decision::Apex;
+        }
+        match first.parse::<ToolName>() {
+            Ok(tool) if self.knows(&tool) => {
+                Decision::Redirect { host: self.domains.host_of(&tool), path: rest.to_owned(), tool }
+            }
+            Ok(tool) => Decision::UnknownTool(tool),
+            Err(_) => Decision::Elsewhere,
+        }
+    }
+
+    fn tool(&self, name: &ToolName) -> Option<&ToolRoutes> {
+        let shard = self.shards.get(shard_of(name))?;
+        let at = shard.binary_search_by(|routes| routes.name.cmp(name)).ok()?;
+        shard.get(at).map(Arc::as_ref)
+    }
+
+    /// Replaces the sub-table of a tool, or removes it.
+    pub(super) fn put(&mut self, name: &ToolName, routes: Option<ToolRoutes>, fallback: Option<Arc<Backend>>) {
+        if name.as_str() == names::FOUROHFOUR {
+            self.fallback = fallback;
+        }
+        let Some(shard) = self.shards.get_mut(shard_of(name)).map(Arc::make_mut) else { return };
+        match (shard.binary_search_by(|routes| routes.name.cmp(name)), routes) {
+            (Ok(at), Some(routes)) => {
+                if let Some(place) = shard.get_mut(at) {
+                    *place = Arc::new(routes);
+                }
+            }
+            (Ok(at), None) => {
+                shard.remove(at);
+                self.tools -= 1;
+            }
+            (Err(at), Some(routes)) => {
+                shard.insert(at, Arc::new(routes));
+                self.tools += 1;
+            }
+            (Err(_), None) => (),
+        }
+    }
+}
+
+impl Decision {
+    /// The tool that the request is about, where it is about one.
+    pub fn tool(&self) -> Option<&ToolName> {
+        match self {
+            Self::Endpoints(backend) => Some(&backend.tool),
+            Self::Redirect { tool, .. }
+            | Self::NoWebService(tool)
+            | Self::Unavailable(tool)
+            | Self::UnknownTool(tool) => Some(tool),
+            Self::Apex | Self::Elsewhere | Self::Ambiguous => None,
+        }
+    }
+
+    /// Whether two readings of a path lead to the same place. Redirects do when they lead to the same tool: which
+    /// path is meant is then for that tool to say.
+    fn leads_where(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Endpoints(one), Self::Endpoints(two)) => Arc::ptr_eq(one, two),
+            (Self::Redirect { tool: one, .. }, Self::Redirect { tool: two, .. }) => one == two,
+            _ => self == other,
+        }
+    }
+}
+
+// === impl ToolRoutes ===
+
+impl ToolRoutes {
+    fn route(&self, host: &Host, path: &str) -> Decision {
+        let routes = self.hosts.iter().find(|(own, _)| own == host).map(|(_, routes)| routes);
+        match routes.and_then(|routes| routes.iter().find(|route| route.matcher.matches(path))) {
+            Some(route) if route.backend.addresses.is_empty() => Decision::Unavailable(self.name.clone()),
+            Some(route) => Decision::Endpoints(route.backend.clone()),
+            None => Decision::NoWebService(self.name.clone()),
+        }
+    }
+}
+
+/// FNV-1a. Nobody gains from collisions: the lists hold existing tools only and are searched in halves.
+fn shard_of(name: &ToolName) -> usize {
+    let hash = name
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    usize::try_from((hash ^ (hash >> 32)) % SHARDS as u64).unwrap_or_default()
+}

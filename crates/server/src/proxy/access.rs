@@ -1,0 +1,111 @@
+//! The record of a request: one line of the access log, and its share in the metrics, when its answer is complete.
+//!
+//! Never recorded: the visitor's address, the query (it may hold what is secret), any other field of the request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::ToolName;
+use hearth_core::route::Reason;
+use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+
+/// The longest host or path that is written whole.
+const LONGEST: usize = 1024;
+
+/// What is known of a request while it is answered. It is written when it is dropped.
+pub(super) struct Record {
+    metrics: Arc<Metrics>,
+    begun: Instant,
+    protocol: &'static str,
+    method: Method,
+    host: String,
+    path: String,
+    tool: Option<ToolName>,
+    reason: Option<Reason>,
+    status: StatusCode,
+    bytes: u64,
+    complete: bool,
+}
+
+impl Record {
+    /// The record of a request that begins now. `host` is what the client wrote.
+    pub(super) fn new(metrics: Arc<Metrics>, method: &Method, version: Version, host: &str, path: &str) -> Self {
+        let protocol = match version {
+            Version::HTTP_2 => "h2",
+            Version::HTTP_10 => "http/1.0",
+            _ => "http/1.1",
+        };
+        Self {
+            metrics,
+            begun: Instant::now(),
+            protocol,
+            method: method.clone(),
+            host: shortened(host),
+            path: shortened(path),
+            tool: None,
+            reason: None,
+            status: StatusCode::OK,
+            bytes: 0,
+            complete: true,
+        }
+    }
+
+    /// Whose page it is, where a tool of that name exists.
+    pub(super) fn set_tool(&mut self, tool: &ToolName) {
+        self.tool = Some(tool.clone());
+    }
+
+    /// Why a page of the platform is the answer.
+    pub(super) fn set_reason(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
+    /// The status of the answer.
+    pub(super) fn set_status(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    /// A piece of the answer's body is on its way.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The answer ends before its end.
+    pub(super) fn cut_off(&mut self) {
+        self.complete = false;
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let elapsed = self.elapsed();
+        let tool = self.tool.as_ref().map_or("", ToolName::as_str);
+        self.metrics.request(tool, self.status, elapsed, self.bytes);
+        tracing::info!(
+            target: "access",
+            protocol = self.protocol,
+            method = self.method.as_str(),
+            host = self.host,
+            path = self.path,
+            tool,
+            status = self.status.as_u16(),
+            reason = self.reason.map_or("", Reason::as_str),
+            bytes = self.bytes,
+            complete = self.complete,
+            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}

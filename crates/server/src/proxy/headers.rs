@@ -1,0 +1,291 @@
+//! What happens to the fields of requests and responses on their way, as pure functions.
+//!
+//! - Fields that speak of one connection only stay on it (RFC 9110 §7.6.1).
+//! - What a tool is told about the visitor's connection is made here; whatever the client itself said of it is removed.
+//! - The visitor's address is told to no tool.
+
+use hearth_core::Host;
+use hearth_core::route::reason::{ORIGINAL_URI_FIELD, REASON_FIELD, TOOL_FIELD};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+
+use super::authority::Authority;
+
+/// A year and a day: browsers come back by TLS.
+static HSTS: HeaderValue = HeaderValue::from_static("max-age=31622400");
+
+/// Tools' pages take no part in the browsers' advertising topics.
+static PERMISSIONS: HeaderValue = HeaderValue::from_static("browsing-topics=()");
+
+/// Fields of one connection, whether `Connection` names them or not. `Trailer` is not one: it announces the fields
+/// after a body, which are passed on.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Fields by which a proxy speaks of the visitor. Only ours reach a tool. `Proxy` becomes HTTP_PROXY in CGI programs.
+const OURS: [&str; 14] = [
+    "forwarded",
+    "proxy",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    ORIGINAL_URI_FIELD,
+    REASON_FIELD,
+    TOOL_FIELD,
+];
+
+/// Removes the fields that belong to the connection on which the message came.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        named.extend(names.filter_map(|name| HeaderName::from_bytes(name).ok()));
+    }
+    for name in &named {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whether the client asks to speak the WebSocket protocol. No other protocol is switched to: an `h2c` upgrade would
+/// let requests pass that the front door never sees.
+pub(super) fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    *method == Method::GET
+        && version == Version::HTTP_11
+        && has_token(headers, &header::CONNECTION, "upgrade")
+        && headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(header::UPGRADE).iter().count() == 1
+        && !headers.contains_key(header::CONTENT_LENGTH)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether a tool's answer switches to the WebSocket protocol.
+pub(super) fn switches_to_websocket(status: StatusCode, headers: &HeaderMap) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS
+        && headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Puts back what [`strip_hop_by_hop`] took from a message that switches to the WebSocket protocol.
+pub(super) fn set_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Makes a client's fields those of a request to a tool. `uri` is the path and query as sent, `port` the one that
+/// the client came to.
+pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16, uri: &str) {
+    strip_hop_by_hop(headers);
+    strip_ours(headers);
+    // The front door itself answers an expectation, when it first reads the body.
+    headers.remove(header::EXPECT);
+    join_cookies(headers);
+    let field = HeaderValue::try_from(authority.to_field());
+    if let Ok(host) = field {
+        headers.insert(header::HOST, host.clone());
+        headers.insert("x-forwarded-host", host);
+    }
+    headers.insert("x-forwarded-port", HeaderValue::from(authority.port.unwrap_or(port)));
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if let Ok(uri) = HeaderValue::try_from(uri) {
+        headers.insert(ORIGINAL_URI_FIELD, uri);
+    }
+}
+
+/// Makes a tool's fields those of a response to the client.
+pub(super) fn respond(headers: &mut HeaderMap, host: &Host) {
+    strip_hop_by_hop(headers);
+    let secure = headers.get(header::LOCATION).and_then(|location| own_location_by_tls(location, host));
+    if let Some(secure) = secure {
+        headers.insert(header::LOCATION, secure);
+    }
+    finish(headers);
+}
+
+/// Adds what every response over TLS carries, a page of our own too. A tool cannot weaken it with fields of its own.
+pub(super) fn finish(headers: &mut HeaderMap) {
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS.clone());
+    headers.append("permissions-policy", PERMISSIONS.clone());
+}
+
+fn strip_ours(headers: &mut HeaderMap) {
+    for name in OURS {
+        headers.remove(name);
+    }
+    // Many servers hand fields to programs as variables in which a hyphen and an underscore are the same, so that
+    // `X_Forwarded_Proto` would stand in for ours.
+    let alike: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_') && OURS.contains(&name.as_str().replace('_', "-").as_str()))
+        .cloned()
+        .collect();
+    for name in alike {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split cookies into several fields; HTTP/1.1 knows one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut cookies) = headers.entry(header::COOKIE) else { return };
+    if cookies.iter().nth(1).is_none() {
+        return;
+    }
+    let joined = cookies.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        cookies.insert(joined);
+    }
+}
+
+/// A tool sees plain HTTP and may redirect to it on its own host; the visitor is spared the detour.
+fn own_location_by_tls(location: &HeaderValue, host: &Host) -> Option<HeaderValue> {
+    let rest = location.to_str().ok()?.strip_prefix("http://")?;
+    let after = rest.strip_prefix(host.as_str())?;
+    (after.is_empty() || after.starts_with(['/', '?', '#']))
+        .then(|| HeaderValue::try_from(format!("https://{rest}")))?
+        .ok()
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.any(|value| {
+        let mut tokens = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        tokens.any(|part| part.eq_ignore_ascii_case(token.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_on_their_hop() {
+        type Fields = &'static [(&'static str, &'static str)];
+        let cases: [(Fields, &[&str]); 6] = [
+            (&[("connection", "keep-alive"), ("keep-alive", "timeout=5"), ("a", "1")], &["a: 1"]),
+            (&[("connection", "X-Mine, close"), ("x-mine", "1"), ("a", "1")], &["a: 1"]),
+            (&[("connection", "x-one"), ("connection", " ,X-Two,,"), ("x-one", "1"), ("x-two", "2")], &[]),
+            (&[("te", "trailers"), ("trailer", "x-sum"), ("transfer-encoding", "chunked")], &["trailer: x-sum"]),
+            (&[("proxy-authorization", "x"), ("proxy-connection", "close"), ("upgrade", "h2c")], &[]),
+            (&[("connection", "@, ="), ("http2-settings", "x"), ("authorization", "y")], &["authorization: y"]),
+        ];
+        for (given, expected) in cases {
+            let mut headers = map(given);
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(lines(&headers), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_tool_is_told_only_what_we_say() {
+        let mut headers = map(&[
+            ("host", "ignored.example"),
+            ("x-forwarded-for", "203.0.113.1"),
+            ("x-forwarded-proto", "http"),
+            ("x_forwarded_proto", "http"),
+            ("forwarded", "for=203.0.113.1"),
+            ("x-real-ip", "203.0.113.1"),
+            ("x-hearth-reason", "apex"),
+            ("proxy", "http://evil.example"),
+            ("expect", "100-continue"),
+            ("connection", "x-forwarded-host, host"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("my_own", "kept"),
+        ]);
+        let authority = Authority { host: "a.example".parse().unwrap(), port: None };
+        forward(&mut headers, &authority, 443, "/x?y");
+        let expected = [
+            "cookie: a=1; b=2",
+            "host: a.example",
+            "my_own: kept",
+            "x-forwarded-host: a.example",
+            "x-forwarded-port: 443",
+            "x-forwarded-proto: https",
+            "x-original-uri: /x?y",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn responses_carry_the_platforms_fields() {
+        let mut headers = map(&[
+            ("strict-transport-security", "max-age=0"),
+            ("permissions-policy", "camera=()"),
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("location", "http://a.example/next?x"),
+        ]);
+        respond(&mut headers, &"a.example".parse().unwrap());
+        let expected = [
+            "location: https://a.example/next?x",
+            "permissions-policy: browsing-topics=()",
+            "permissions-policy: camera=()",
+            "strict-transport-security: max-age=31622400",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn locations_elsewhere_are_kept() {
+        let host: Host = "a.example".parse().unwrap();
+        for (location, expected) in [
+            ("http://a.example", Some("https://a.example")),
+            ("http://a.example.evil/", None),
+            ("http://a.example:8000/", None),
+            ("http://b.example/", None),
+            ("/path", None),
+        ] {
+            let found = own_location_by_tls(&HeaderValue::from_static(location), &host);
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn only_websockets_are_switched_to() {
+        let asks = |method: &Method, version: Version, fields: &[(&'static str, &'static str)]| {
+            asks_for_websocket(method, version, &map(fields))
+        };
+        let upgrade = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
+        assert!(asks(&Method::GET, Version::HTTP_11, &upgrade));
+        assert!(!asks(&Method::POST, Version::HTTP_11, &upgrade));
+        assert!(!asks(&Method::GET, Version::HTTP_10, &upgrade));
+        assert!(!asks(&Method::GET, Version::HTTP_11, &[upgrade[0], ("upgrade", "h2c")]));
+        assert!(!asks(&Method::GET, Version::HTTP_11, &[upgrade[0], upgrade[1], ("upgrade", "h2c")]));
+        assert!(!asks(&Method::GET, Version::HTTP_11, &[upgrade[1]]));
+        assert!(!asks(&Method::GET, Version::HTTP_11, &[upgrade[0], upgrade[1], ("content-length", "3")]));
+        assert!(switches_to_websocket(StatusCode::SWITCHING_PROTOCOLS, &map(&[("upgrade", "websocket")])));
+        assert!(!switches_to_websocket(StatusCode::SWITCHING_PROTOCOLS, &map(&[("upgrade", "h2c")])));
+        assert!(!switches_to_websocket(StatusCode::OK, &map(&[("upgrade", "websocket")])));
+    }
+}

@@ -1,0 +1,189 @@
+//! Accepting connections: TLS, the protocol that was agreed on, limits on every connection, and the drain at the end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::bodies::ResponseBody;
+use super::tls::Tls;
+use super::{Door, plain, request};
+
+/// How many connections are open at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 20_000;
+
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client of HTTP/1 may take for the head of a request, and keep a connection without one.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// The most that a head may have, all fields together.
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// How many requests a client of HTTP/2 may have open on one connection.
+const STREAMS: u32 = 128;
+
+/// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+
+/// How long a stopping proxy waits for the requests that it is answering.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The sockets of the front door.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For TLS.
+    pub https: TcpListener,
+    /// For redirects to TLS.
+    pub http: TcpListener,
+}
+
+/// Serves both sockets until `shutdown` completes; then answers what has begun, for ten seconds at most.
+pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, shutdown: impl Future<Output = ()>) {
+    let (stop, stopping) = watch::channel(false);
+    let (alive, mut all_gone) = mpsc::channel(1);
+    let connections = Connections { door, stopping, alive, free: Arc::new(Semaphore::new(CONNECTIONS)) };
+    tokio::select! {
+        () = connections.accept(&listeners.https, Some(&tls)) => (),
+        () = connections.accept(&listeners.http, None) => (),
+        () = shutdown => (),
+    }
+    drop(listeners);
+    drop(connections);
+    stop.send_replace(true);
+    // Nobody sends; it ends when the last connection has dropped its end.
+    let _ = tokio::time::timeout(DRAIN, all_gone.recv()).await;
+}
+
+/// What every connection is given.
+#[derive(Clone)]
+struct Connections {
+    door: Arc<Door>,
+    stopping: watch::Receiver<bool>,
+    /// Held by each connection as long as it is open.
+    alive: mpsc::Sender<Infallible>,
+    free: Arc<Semaphore>,
+}
+
+impl Connections {
+    /// Accepts for ever.
+    async fn accept(&self, listener: &TcpListener, tls: Option<&Tls>) {
+        loop {
+            let Ok(permit) = self.free.clone().acquire_owned().await else { return };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Most likely there are no file descriptors; some are given back soon.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let _ = stream.set_nodelay(true);
+            let connections = self.clone();
+            let acceptor = tls.map(|tls| TlsAcceptor::from(tls.load_full()));
+            tokio::spawn(async move {
+                let metrics = connections.door.metrics.clone();
+                metrics.connections.inc();
+                match acceptor {
+                    Some(acceptor) => connections.serve_tls(acceptor, stream).await,
+                    None => connections.serve_plain(stream).await,
+                }
+                metrics.connections.dec();
+                drop(permit);
+            });
+        }
+    }
+
+    async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) {
+        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.door.metrics.handshake_failures.inc();
+                return tracing::debug!(%error, "TLS handshake failed");
+            }
+            Err(_) => {
+                self.door.metrics.handshake_failures.inc();
+                return tracing::debug!("TLS handshake took too long");
+            }
+        };
+        // The protocol is the one that was agreed on, never guessed from the first bytes.
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(stream).await;
+        } else {
+            self.serve_http1(stream, request::handle).await;
+        }
+    }
+
+    async fn serve_plain(self, stream: TcpStream) {
+        self.serve_http1(stream, plain::handle).await;
+    }
+
+    async fn serve_http1<S, H, F>(self, stream: S, handle: H)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Arc<Door>, Request<Incoming>) -> F,
+        F: Future<Output = Result<Response<ResponseBody>, Infallible>>,
+    {
+        let door = self.door.clone();
+        let service = service_fn(|request| handle(door.clone(), request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(LONGEST_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        self.run(connection, |connection| connection.graceful_shutdown()).await;
+    }
+
+    async fn serve_http2<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let door = self.door.clone();
+        let service = service_fn(move |request| request::handle(door.clone(), request));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(LONGEST_HEAD as u32)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(stream), service);
+        self.run(connection, |connection| connection.graceful_shutdown()).await;
+    }
+
+    /// Serves a connection to its end; when the proxy stops, to the end of the requests that have begun.
+    async fn run<C>(mut self, connection: C, drain: impl FnOnce(Pin<&mut C>))
+    where
+        C: Future<Output = Result<(), hyper::Error>>,
+    {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = self.stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                drain(connection.as_mut());
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = super::upstream::chain(&error), "a connection was cut off");
+        }
+        drop(self.alive);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the front door counts.
+//!
+//! The label `tool` holds names of tools that exist, or nothing: names that clients think up do not become series.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hearth_core::route::Kind;
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::freshness::Freshness;
+
+/// Upper bounds, in seconds: from a page on the same machine to a long poll.
+const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// The counters of one proxy.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    bytes: Family<ToolLabel, Counter>,
+    latency: Histogram,
+    pub(super) connections: Gauge,
+    pub(super) tunnels: Gauge,
+    pub(super) handshake_failures: Counter,
+    pub(super) retries: Counter,
+    pub(super) table_changes: Counter,
+    pub(super) watch_failures: Family<KindLabel, Counter>,
+    pub(super) tools: Gauge,
+    ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    tool: String,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToolLabel {
+    tool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct KindLabel {
+    pub(super) kind: &'static str,
+}
+
+impl Metrics {
+    /// All counters at nought.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("hearth_proxy");
+        let metrics = Self {
+            requests: Family::default(),
+            bytes: Family::default(),
+            latency: Histogram::new(LATENCIES),
+            connections: Gauge::default(),
+            tunnels: Gauge::default(),
+            handshake_failures: Counter::default(),
+            retries: Counter::default(),
+            table_changes: Counter::default(),
+            watch_failures: Family::default(),
+            tools: Gauge::default(),
+            ages: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests answered, by tool and class of status", metrics.requests.clone());
+        registry.register("response_bytes", "Bytes of response bodies, by tool", metrics.bytes.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time from a request's head to the end of its answer",
+            Unit::Seconds,
+            metrics.latency.clone(),
+        );
+        registry.register("connections", "Open connections of clients", metrics.connections.clone());
+        registry.register("websockets", "Open WebSockets", metrics.tunnels.clone());
+        let failures = metrics.handshake_failures.clone();
+        registry.register("tls_handshake_failures", "Connections that never became TLS", failures);
+        registry.register("upstream_retries", "Requests sent to a second address", metrics.retries.clone());
+        registry.register("table_changes", "Tables that replaced another", metrics.table_changes.clone());
+        registry.register("watch_failures", "Lists and watches that failed", metrics.watch_failures.clone());
+        registry.register("tools", "Tools in the table", metrics.tools.clone());
+        registry.register_with_unit(
+            "table_age",
+            "Time since the cluster was last heard from",
+            Unit::Seconds,
+            metrics.ages.clone(),
+        );
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    /// Counts a request whose answer is complete.
+    pub(super) fn request(&self, tool: &str, status: StatusCode, elapsed: Duration, bytes: u64) {
+        let class = match status.as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.get_or_create(&RequestLabels { tool: tool.to_owned(), class }).inc();
+        self.bytes.get_or_create(&ToolLabel { tool: tool.to_owned() }).inc_by(bytes);
+        self.latency.observe(elapsed.as_secs_f64());
+    }
+
+    /// In the text format of OpenMetrics.
+    pub(super) fn render(&self, freshness: &Freshness) -> String {
+        for kind in Kind::ALL {
+            if let Some(age) = freshness.age_of(kind) {
+                self.ages.get_or_create(&KindLabel { kind: kind.as_str() }).set(age.as_secs_f64());
+            }
+        }
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,236 @@
+//! Following the cluster: one list and watch for each kind of object, all feeding one index.
+//!
+//! Every watch asks the API server to end it after [`WATCH`] and for bookmarks, of which one comes two seconds before
+//! that end. So each kind is heard of at least that often while the API server is well, and what is left of the 30 s
+//! for which a table may be used is how long the API server may be away without anybody noticing.
+//!
+//! A contact is reported on the same channel as changes and counts only when the table that holds all earlier changes
+//! is in use. An error never empties the table; only a complete list replaces what is known.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use hearth_core::route::{Change, Entry, Index, Kind, Source, Table};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::freshness::Freshness;
+use super::metrics::{KindLabel, Metrics};
+
+/// After how many seconds a watch ends and is begun anew. Short, because a bookmark comes with each end; a watch that
+/// goes on where the last one ended costs the API server next to nothing.
+const WATCH: u32 = 10;
+
+/// How long the API server may be silent on a watch before the connection is given up.
+const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
+
+/// How long a list or the beginning of a watch may take.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How many objects are listed at a time.
+const PAGE: u32 = 500;
+
+/// The shortest and the longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How many messages are taken together before the table is replaced.
+const BATCH: usize = 1000;
+
+/// What a watch reports.
+#[derive(Debug)]
+pub(super) struct Message {
+    kind: Kind,
+    /// When the API server said so.
+    at: Instant,
+    what: Option<Change>,
+}
+
+/// The index of the routes while it follows the cluster.
+pub(super) struct Keeper {
+    pub(super) index: Index,
+    pub(super) table: watch::Sender<Arc<Table>>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) metrics: Arc<Metrics>,
+    /// How often the index has changed.
+    pub(super) changes: u64,
+}
+
+/// Why a list or a watch ended.
+enum End {
+    /// As it should: go on from where it was.
+    Over,
+    /// The API server no longer knows the changes since: list again.
+    Expired,
+    Failed(String),
+}
+
+/// Starts following all kinds; stops when the set is dropped.
+pub(super) fn follow_all(client: &kube::Client, metrics: &Arc<Metrics>) -> (JoinSet<()>, mpsc::Receiver<Message>) {
+    let (to, messages) = mpsc::channel(BATCH);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow::<Namespace>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Ingress>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Service>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<EndpointSlice>(client.clone(), metrics.clone(), to));
+    (tasks, messages)
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Takes a message, and those that have come meanwhile, into the table. Returns whether there will be more.
+    pub(super) async fn step(&mut self, messages: &mut mpsc::Receiver<Message>, listed: &mut Vec<Kind>) -> bool {
+        let mut batch = Vec::new();
+        if messages.recv_many(&mut batch, BATCH).await == 0 {
+            return false;
+        }
+        let mut changed = false;
+        let mut contacts = Vec::new();
+        for message in batch {
+            if matches!(message.what, Some(Change::Replace(..))) && !listed.contains(&message.kind) {
+                listed.push(message.kind);
+            }
+            changed |= message.what.is_some_and(|change| self.index.apply(change));
+            contacts.push((message.kind, message.at));
+        }
+        if changed {
+            let table = self.index.table();
+            self.metrics.tools.set(i64::try_from(table.tools()).unwrap_or(i64::MAX));
+            self.metrics.table_changes.inc();
+            self.table.send_replace(table);
+            self.changes += 1;
+        }
+        for (kind, at) in contacts {
+            self.freshness.heard(kind, at);
+        }
+        if listed.len() == Kind::ALL.len() {
+            self.freshness.set_complete();
+        }
+        true
+    }
+}
+
+/// Follows one kind for ever.
+async fn follow<K>(client: kube::Client, metrics: Arc<Metrics>, to: mpsc::Sender<Message>)
+where
+    K: Source + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let api: Api<K> = Api::all(client);
+    let mut version: Option<String> = None;
+    let mut pause = PAUSES.0;
+    while !to.is_closed() {
+        let end = match &mut version {
+            None => match list(&api, &to).await {
+                Ok(listed) => {
+                    version = Some(listed);
+                    End::Over
+                }
+                Err(end) => end,
+            },
+            Some(version) => watch_once(&api, version, &to).await,
+        };
+        match end {
+            End::Over => pause = PAUSES.0,
+            End::Expired => version = None,
+            End::Failed(error) => {
+                metrics.watch_failures.get_or_create(&KindLabel { kind: K::KIND.as_str() }).inc();
+                tracing::warn!(kind = K::KIND.as_str(), error, "the cluster is not heard of");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+}
+
+/// Lists all objects of a kind. Returns the version from which to watch.
+async fn list<K>(api: &Api<K>, to: &mpsc::Sender<Message>) -> Result<String, End>
+where
+    K: Source + Clone + DeserializeOwned + Debug,
+{
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    let begun = Instant::now();
+    loop {
+        let page = tokio::time::timeout(ANSWER, api.list(&params)).await.map_err(|_| too_slow())?.map_err(failed)?;
+        entries.extend(page.items.iter().filter_map(Source::entry));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => {
+                let version = page.metadata.resource_version.unwrap_or_default();
+                // The list is of the moment in which it was begun.
+                report(to, K::KIND, begun, Some(Change::Replace(K::KIND, entries))).await;
+                return Ok(version);
+            }
+        }
+    }
+}
+
+/// Watches a kind until the API server ends the watch.
+async fn watch_once<K>(api: &Api<K>, version: &mut String, to: &mpsc::Sender<Message>) -> End
+where
+    K: Source + Clone + DeserializeOwned + Debug + 'static,
+{
+    let params = WatchParams::default().timeout(WATCH);
+    let stream = match tokio::time::timeout(ANSWER, api.watch(&params, version)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return failed(error),
+        Err(_) => return too_slow(),
+    };
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        let event = match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(Some(Ok(event))) => event,
+            Ok(Some(Err(error))) => return failed(error),
+            Ok(None) => return End::Over,
+            Err(_) => return too_slow(),
+        };
+        let at = Instant::now();
+        let (change, seen) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => (set(&object), seen(&object)),
+            WatchEvent::Deleted(object) => (remove(&object), seen(&object)),
+            WatchEvent::Bookmark(bookmark) => (None, Some(bookmark.metadata.resource_version)),
+            WatchEvent::Error(status) => return failed(kube::Error::Api(status)),
+        };
+        if let Some(seen) = seen {
+            *version = seen;
+        }
+        report(to, K::KIND, at, change).await;
+    }
+}
+
+async fn report(to: &mpsc::Sender<Message>, kind: Kind, at: Instant, what: Option<Change>) {
+    // Nobody listens only when the proxy stops; `follow` sees it.
+    let _ = to.send(Message { kind, at, what }).await;
+}
+
+/// An object of ours that no longer concerns the front door (another class, a forged slice) is as good as gone.
+fn set<K: Source>(object: &K) -> Option<Change> {
+    object.entry().map(Change::Set).or_else(|| remove(object))
+}
+
+fn remove<K: Source>(object: &K) -> Option<Change> {
+    Some(Change::Remove(K::KIND, object.tool()?, object.name().to_owned()))
+}
+
+fn seen<K: Source>(object: &K) -> Option<String> {
+    object.meta().resource_version.clone()
+}
+
+fn failed(error: kube::Error) -> End {
+    match error {
+        kube::Error::Api(status) if status.code == 410 => End::Expired,
+        error => End::Failed(super::upstream::chain(&error)),
+    }
+}
+
+fn too_slow() -> End {
+    End::Failed("the API server did not answer in time".to_owned())
+}

@@ -98,12 +98,20 @@ pub fn run(wanted: &Wanted) -> Result<(), String> {
 fn everything(places: &Places, board: &Arc<Board>) -> Result<(), String> {
     std::thread::scope(|scope| {
         let rust = scope.spawn(|| rust(places, board));
-        let cluster = scope.spawn(|| GO.iter().skip(1).try_for_each(|build| go(places, board, build)).and_then(|()| kubernetes(places, board)));
+        let cluster = scope.spawn(|| {
+            GO.iter().skip(1).try_for_each(|build| go(places, board, build)).and_then(|()| kubernetes(places, board))
+        });
         let first = scope.spawn(|| {
             GO.first().map_or(Ok(()), |mkimage| go(places, board, mkimage))?;
-            images(places, board, "images of Debian packages", &["directory", "pause", "python3.11", "registry", "static"])
+            images(
+                places,
+                board,
+                "images of Debian packages",
+                &["directory", "pause", "python3.11", "registry", "static"],
+            )
         });
-        let joined = [rust.join(), cluster.join(), first.join()].map(|r| r.unwrap_or_else(|_| Err("a build stopped unexpectedly".to_owned())));
+        let joined = [rust.join(), cluster.join(), first.join()]
+            .map(|r| r.unwrap_or_else(|_| Err("a build stopped unexpectedly".to_owned())));
         joined.into_iter().collect::<Result<Vec<()>, _>>()
     })?;
     images(places, board, "images with our programs", &["bastion", "coredns", "hearthd"])
@@ -132,7 +140,14 @@ fn go(places: &Places, board: &Board, build: &GoBuild) -> Result<(), String> {
     let key = key(places, &[build.module], &format!("{:?} {:?}", build.packages, build.flags))?;
     keyed(places, board, build.name, &key, |task| {
         let output = places.cache.join("bin").join(build.output);
-        go_build(places, task, build.module, build.flags.iter().map(|f| (*f).to_owned()).collect(), &output, build.packages)
+        go_build(
+            places,
+            task,
+            build.module,
+            build.flags.iter().map(|f| (*f).to_owned()).collect(),
+            &output,
+            build.packages,
+        )
     })
 }
 
@@ -147,18 +162,36 @@ fn kubernetes(places: &Places, board: &Board) -> Result<(), String> {
     let flags = format!("-ldflags=-s -w{}", set.collect::<String>());
     let key = key(places, &["cluster/kubernetes"], &flags)?;
     keyed(places, board, "Kubernetes", &key, |task| {
-        go_build(places, task, "cluster/kubernetes", vec![flags.clone()], &places.cache.join("bin"), &[".", "./kubectl"])
+        go_build(
+            places,
+            task,
+            "cluster/kubernetes",
+            vec![flags.clone()],
+            &places.cache.join("bin"),
+            &[".", "./kubectl"],
+        )
     })
 }
 
-fn go_build(places: &Places, task: &Task, module: &str, flags: Vec<String>, output: &Path, packages: &[&str]) -> Result<(), String> {
+fn go_build(
+    places: &Places,
+    task: &Task,
+    module: &str,
+    flags: Vec<String>,
+    output: &Path,
+    packages: &[&str],
+) -> Result<(), String> {
     let folder = places.repository.join(module);
     let command = |words: &[&str]| {
         let mut command = Command::new("nice");
         command.args(["-n", "10", "go"]).args(words).current_dir(&folder).envs(places.go_environment());
         command
     };
-    let listed = command(&["list", "-deps"]).args(&flags[..flags.len().saturating_sub(1)]).args(packages).output().map_err(|e| format!("failed to run go: {e}"))?;
+    let listed = command(&["list", "-deps"])
+        .args(&flags[..flags.len().saturating_sub(1)])
+        .args(packages)
+        .output()
+        .map_err(|e| format!("failed to run go: {e}"))?;
     task.set_total(listed.stdout.iter().filter(|b| **b == b'\n').count());
     std::fs::create_dir_all(output).map_err(|e| format!("failed to make {}: {e}", output.display()))?;
     // Built beside and renamed, because a program that runs cannot be written to.
@@ -184,7 +217,9 @@ fn rust(places: &Places, board: &Board) -> Result<(), String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--locked", "--workspace", "--bins", "--exclude", "xtask"]).current_dir(&places.repository);
     // What this program was started with must not reach the build, or everything is built again.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_TARGET_DIR") {
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_TARGET_DIR")
+    {
         cargo.env_remove(name);
     }
     let result = watch(cargo, &task, |line| line.trim_start().starts_with("Compiling")).and_then(|()| strip(places));
@@ -260,7 +295,9 @@ fn key(places: &Places, folders: &[&str], flags: &str) -> Result<String, String>
     let mut files: Vec<PathBuf> = Vec::new();
     let mut open: Vec<PathBuf> = folders.iter().map(|f| places.repository.join(f)).collect();
     while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(|e| format!("failed to read {}: {e}", folder.display()))?.flatten() {
+        for entry in
+            std::fs::read_dir(&folder).map_err(|e| format!("failed to read {}: {e}", folder.display()))?.flatten()
+        {
             if entry.path().is_dir() { open.push(entry.path()) } else { files.push(entry.path()) }
         }
     }
@@ -273,20 +310,29 @@ fn key(places: &Places, folders: &[&str], flags: &str) -> Result<String, String>
 }
 
 fn install_packages() -> Result<(), String> {
-    let missing: Vec<&str> = PACKAGES.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     eprintln!("Installing {}", missing.join(" "));
     let apt = |words: &[&str]| {
-        Command::new("apt-get").args(words).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new("apt-get")
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     let mut install = vec!["install", "-qq", "-y", "--no-install-recommends"];
     install.extend(&missing);
     if apt(&install) || (apt(&["update", "-qq"]) && apt(&install)) {
         Ok(())
     } else {
-        Err(format!("these packages are needed and could not be installed: {}; on another system than Debian install their like", missing.join(" ")))
+        Err(format!(
+            "these packages are needed and could not be installed: {}; on another system than Debian install their like",
+            missing.join(" ")
+        ))
     }
 }
 

@@ -86,7 +86,9 @@ fn check_core(wrong: &mut Vec<String>) {
 fn check_test_modules(files: &[PathBuf], wrong: &mut Vec<String>) {
     for file in files.iter().filter(|f| has_ending(f, &["rs"])) {
         let Some(folder) = file.parent().filter(|folder| folder.ends_with("tests/it")) else { continue };
-        let (Some(stem), Ok(main)) = (file.file_stem(), std::fs::read_to_string(folder.join("main.rs"))) else { continue };
+        let (Some(stem), Ok(main)) = (file.file_stem(), std::fs::read_to_string(folder.join("main.rs"))) else {
+            continue;
+        };
         let stem = stem.to_string_lossy();
         if stem != "main" && !main.lines().any(|line| line.trim() == format!("mod {stem};")) {
             wrong.push(format!("{}: no `mod {stem};` in {}", file.display(), folder.join("main.rs").display()));

@@ -18,7 +18,13 @@ pub fn processes(instance: &Instance) -> Vec<Spec> {
     vec![
         network("etcd", etcd(instance)),
         network("kube-apiserver", api_server(instance)),
-        spec("containerd", inside(instance, vec![instance.built("containerd"), "--config".into(), instance.text("config/containerd.toml")])),
+        spec(
+            "containerd",
+            inside(
+                instance,
+                vec![instance.built("containerd"), "--config".into(), instance.text("config/containerd.toml")],
+            ),
+        ),
         network("kube-controller-manager", controller_manager(instance)),
         network("kube-scheduler", scheduler(instance)),
         kubelet,
@@ -132,7 +138,8 @@ fn etcd(instance: &Instance) -> Vec<String> {
 
 fn api_server(instance: &Instance) -> Vec<String> {
     let path = |p: std::path::PathBuf| p.display().to_string();
-    let (serving, to_kubelet) = (pki::pair(instance, "kube-apiserver"), pki::pair(instance, "kube-apiserver-to-kubelet"));
+    let (serving, to_kubelet) =
+        (pki::pair(instance, "kube-apiserver"), pki::pair(instance, "kube-apiserver-to-kubelet"));
     let (authority, aggregator) = (Authority::Kubernetes.pair(instance), pki::pair(instance, "aggregator"));
     kubernetes(
         instance,

@@ -60,7 +60,8 @@ fn stop_containers(instance: &Instance) -> anyhow::Result<()> {
                 scope.spawn(move || ctr(&["tasks", "kill", "--signal", signal, task]).succeeds());
             }
         });
-        let running = || ctr(&["tasks", "list"]).output().is_ok_and(|all| all.lines().any(|line| line.ends_with("RUNNING")));
+        let running =
+            || ctr(&["tasks", "list"]).output().is_ok_and(|all| all.lines().any(|line| line.ends_with("RUNNING")));
         for _ in 0..60 {
             if !running() {
                 break;

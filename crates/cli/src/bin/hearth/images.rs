@@ -56,9 +56,12 @@ pub fn import(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> an
             continue;
         }
         let archive = image.archive.display().to_string();
-        ctr(&["images", "import", "--local", "--digests", "--base-name", &format!("{REPOSITORY}/{name}"), &archive]).run()?;
+        ctr(&["images", "import", "--local", "--digests", "--base-name", &format!("{REPOSITORY}/{name}"), &archive])
+            .run()?;
         if !ctr(&["images", "list", "--quiet"]).output()?.lines().any(|line| line == reference) {
-            bail!("{archive} was imported, but {reference} is not on the node: the archive is not what its digest says");
+            bail!(
+                "{archive} was imported, but {reference} is not on the node: the archive is not what its digest says"
+            );
         }
         imported += 1;
     }

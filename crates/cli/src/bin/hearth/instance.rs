@@ -111,7 +111,10 @@ impl Instance {
     /// The instance at a place; chooses its network if it is new.
     pub fn open(place: Place) -> anyhow::Result<Self> {
         if !place.address.is_loopback() {
-            bail!("HEARTH_ADDRESS is {}; it must be an address of this machine, 127.0.0.1 to 127.255.255.254", place.address);
+            bail!(
+                "HEARTH_ADDRESS is {}; it must be an address of this machine, 127.0.0.1 to 127.255.255.254",
+                place.address
+            );
         }
         let file = place.home.join("instance.json");
         let network = match std::fs::read(&file) {
@@ -201,11 +204,17 @@ fn choose_network(home: &Path) -> anyhow::Result<Network> {
     let first = if home == Path::new(DEFAULT_HOME) {
         80
     } else {
-        let sum = home.as_os_str().as_encoded_bytes().iter().fold(7u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)));
+        let sum = home
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(7u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)));
         81 + sum % 120
     };
     let free = |octet: &u32| !routes.contains(&format!("10.{octet}."));
     let octet = (first..201).chain(81..first).find(free);
-    let octet = octet.context("all of 10.80.0.0 to 10.200.255.255 is routed already; the instance needs one 10.x.0.0/16 for itself")?;
+    let octet = octet.context(
+        "all of 10.80.0.0 to 10.200.255.255 is routed already; the instance needs one 10.x.0.0/16 for itself",
+    )?;
     Ok(Network { octet: u8::try_from(octet)? })
 }

@@ -44,7 +44,11 @@ pub async fn api_ready(instance: &Instance, limit: Duration) -> anyhow::Result<(
     };
     match tokio::time::timeout(limit, ask).await {
         Ok(ready) => ready,
-        Err(_) => bail!("the API server was not ready within {} s; see {}", limit.as_secs(), instance.text("log/kube-apiserver.log")),
+        Err(_) => bail!(
+            "the API server was not ready within {} s; see {}",
+            limit.as_secs(),
+            instance.text("log/kube-apiserver.log")
+        ),
     }
 }
 
@@ -54,13 +58,22 @@ pub async fn node_ready(client: &kube::Client, name: &str, limit: Duration) -> a
         let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
         conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
-    wait(Api::all(client.clone()), name, ready, limit).await.with_context(|| format!("the node {name} did not become ready"))
+    wait(Api::all(client.clone()), name, ready, limit)
+        .await
+        .with_context(|| format!("the node {name} did not become ready"))
 }
 
 /// Waits until a Deployment runs as it was last described, on the pods of that description.
-pub async fn deployment_ready(client: &kube::Client, namespace: &str, name: &str, limit: Duration) -> anyhow::Result<()> {
+pub async fn deployment_ready(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let ready = |deployment: Option<&Deployment>| {
-        let Some((meta, status)) = deployment.and_then(|d| Some((&d.metadata, d.status.as_ref()?))) else { return false };
+        let Some((meta, status)) = deployment.and_then(|d| Some((&d.metadata, d.status.as_ref()?))) else {
+            return false;
+        };
         let wanted = deployment.and_then(|d| d.spec.replicas).unwrap_or(1);
         status.observed_generation >= meta.generation
             && status.updated_replicas.unwrap_or(0) >= wanted
@@ -73,7 +86,12 @@ pub async fn deployment_ready(client: &kube::Client, namespace: &str, name: &str
 }
 
 /// Waits until a namespace is there and carries an annotation.
-pub async fn namespace_annotated(client: &kube::Client, name: &str, annotation: &str, limit: Duration) -> anyhow::Result<()> {
+pub async fn namespace_annotated(
+    client: &kube::Client,
+    name: &str,
+    annotation: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let ready = |namespace: Option<&Namespace>| {
         namespace.and_then(|n| n.metadata.annotations.as_ref()).is_some_and(|a| a.contains_key(annotation))
     };

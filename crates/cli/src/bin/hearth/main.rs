@@ -82,7 +82,10 @@ async fn run(place: Place, action: Action) -> anyhow::Result<()> {
             eprintln!("There is no instance of Hearth in {}.", home.display());
             return Ok(());
         }
-        anyhow::bail!("there is no instance of Hearth in {}; `make up` makes one, HEARTH_HOME names another", home.display());
+        anyhow::bail!(
+            "there is no instance of Hearth in {}; `make up` makes one, HEARTH_HOME names another",
+            home.display()
+        );
     };
     match action {
         Action::Up(_) => Ok(()),

@@ -17,7 +17,8 @@ pub const NODE: &str = "node1";
 
 /// A command line that runs `command` inside the node's network.
 pub fn in_network(instance: &Instance, command: Vec<String>) -> Vec<String> {
-    let mut words = vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", instance.network.namespace()), "--".to_owned()];
+    let mut words =
+        vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", instance.network.namespace()), "--".to_owned()];
     words.extend(command);
     words
 }
@@ -36,7 +37,9 @@ pub fn inside(instance: &Instance, command: Vec<String>) -> Vec<String> {
 
 /// Makes the node's folders, mount namespace and cgroups, and writes its configuration.
 pub fn up(instance: &Instance) -> anyhow::Result<()> {
-    for folder in ["data/project", "data/home", "data/platform/directory", "data/platform/registry", "log", "run/containerd"] {
+    for folder in
+        ["data/project", "data/home", "data/platform/directory", "data/platform/registry", "log", "run/containerd"]
+    {
         let path = instance.path(folder);
         std::fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
     }
@@ -132,11 +135,24 @@ fn cgroup_roots() -> Vec<PathBuf> {
     if base.join("cgroup.controllers").exists() {
         return vec![base.to_owned()];
     }
-    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "hugetlb", "net_cls", "perf_event"]
-        .iter()
-        .map(|controller| base.join(controller))
-        .filter(|path| path.join("cgroup.procs").exists())
-        .collect()
+    [
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "memory",
+        "devices",
+        "freezer",
+        "blkio",
+        "pids",
+        "systemd",
+        "hugetlb",
+        "net_cls",
+        "perf_event",
+    ]
+    .iter()
+    .map(|controller| base.join(controller))
+    .filter(|path| path.join("cgroup.procs").exists())
+    .collect()
 }
 
 fn make_cgroups(instance: &Instance) -> anyhow::Result<()> {

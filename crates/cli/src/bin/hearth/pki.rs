@@ -169,9 +169,12 @@ fn make_authority(authority: Authority, files: &Pair, now: Timestamp) -> anyhow:
 
 fn make(instance: &Instance, wanted: &Wanted, files: &Pair, now: Timestamp) -> anyhow::Result<()> {
     let authority = wanted.authority.pair(instance);
-    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()));
+    let read =
+        |path: &Path| std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()));
     let issuer = Issuer::from_ca_cert_pem(&read(&authority.cert)?, KeyPair::from_pem(&read(&authority.key)?)?)
-        .with_context(|| format!("{} is damaged; remove it and its key to have a new authority made", authority.cert.display()))?;
+        .with_context(|| {
+            format!("{} is damaged; remove it and its key to have a new authority made", authority.cert.display())
+        })?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(wanted.names.clone())?;
     params.subject_alt_names.extend(wanted.addresses.iter().map(|a| SanType::IpAddress(*a)));

@@ -55,10 +55,14 @@ fn check_file_systems() -> anyhow::Result<()> {
 }
 
 fn check_space(home: &Path) -> anyhow::Result<()> {
-    let stat = rustix::fs::statvfs(home).with_context(|| format!("failed to look at the disk of {}", home.display()))?;
+    let stat =
+        rustix::fs::statvfs(home).with_context(|| format!("failed to look at the disk of {}", home.display()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize) >> 20;
     if free < SPACE_MIB {
-        bail!("the disk of {} has {free} MiB free; Hearth needs {SPACE_MIB}. Free some, or set HEARTH_HOME to another disk", home.display());
+        bail!(
+            "the disk of {} has {free} MiB free; Hearth needs {SPACE_MIB}. Free some, or set HEARTH_HOME to another disk",
+            home.display()
+        );
     }
     Ok(())
 }

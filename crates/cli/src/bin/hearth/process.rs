@@ -64,7 +64,8 @@ impl Spec {
             .with_context(|| format!("failed to start {} ({program})", self.name))?;
         let raw = i32::try_from(child.id())?;
         let pid = Pid::from_raw(raw).context("the kernel gave no process number")?;
-        let started = started_at(raw).with_context(|| format!("{} ended at once; see {}", self.name, log_path.display()))?;
+        let started =
+            started_at(raw).with_context(|| format!("{} ended at once; see {}", self.name, log_path.display()))?;
         write(&pid_file(instance, &self.name), format!("{raw} {started}\n"), 0o644)?;
         Ok(Running { pid })
     }

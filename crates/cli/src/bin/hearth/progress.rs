@@ -18,9 +18,16 @@ impl Progress {
     }
 
     /// Does a step and says what came of it. The step's own answer, if it has words, is shown behind its name.
-    pub async fn step<T: Outcome>(&self, name: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    pub async fn step<T: Outcome>(
+        &self,
+        name: &str,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         let bar = if self.terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("  {spinner} {msg} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("  {spinner} {msg} ({elapsed})")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.set_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         let before = self.began.elapsed();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use hearth_core::Platform;
-use hearth_core::admission::cel;
+use hearth_core::admission::{Rules, cel};
 use serde_json::{Value, json};
 
 use crate::instance::write;
@@ -60,18 +60,22 @@ impl Overlay {
     pub fn write(&self, folder: &Path) -> anyhow::Result<Platform> {
         let platform = Platform::from_toml(&self.platform_toml)?;
         for (name, text) in BASE {
-            let text = if *name == "image-config.yaml" { self.with_images(text, &platform) } else { (*text).to_owned() };
+            let text =
+                if *name == "image-config.yaml" { self.with_images(text, &platform) } else { (*text).to_owned() };
             write(&folder.join("base").join(name), text, 0o644)?;
         }
         for (name, text) in FOUROHFOUR {
             write(&folder.join("fourohfour/base").join(name), text, 0o644)?;
         }
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": cel::policies(&platform)});
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": cel::policies(&Rules::of(&platform))});
         write(&folder.join("policies.json"), serde_json::to_string_pretty(&list)?, 0o644)?;
         write(&folder.join("platform.toml"), &self.platform_toml, 0o644)?;
         write(&folder.join("ca.crt"), &self.ca, 0o644)?;
-        write(&folder.join("hosts"), &self.internal_hosts, 0o644)?;
-        write(&folder.join("kustomization.yaml"), serde_json::to_string_pretty(&self.kustomization(folder, &platform)?)?, 0o644)?;
+        write(
+            &folder.join("kustomization.yaml"),
+            serde_json::to_string_pretty(&self.kustomization(folder, &platform)?)?,
+            0o644,
+        )?;
         let fourohfour = json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
             "resources": ["base"], "images": self.image_names(&platform),
@@ -93,9 +97,12 @@ impl Overlay {
                 listed.push(format!("{key}=secrets/{name}/{key}"));
             }
             let kind = if files.contains_key("tls.crt") { "kubernetes.io/tls" } else { "Opaque" };
-            generators.push(json!({"name": name, "namespace": "hearth-system", "type": kind, "files": listed, "options": fixed}));
+            generators.push(
+                json!({"name": name, "namespace": "hearth-system", "type": kind, "files": listed, "options": fixed}),
+            );
         }
-        let fingerprint: String = digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let fingerprint: String =
+            digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
         let mut patches = vec![json!({
             "target": {"kind": "Deployment", "namespace": "hearth-system"},
             "patch": json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "each"}, "spec": {"template": {
@@ -105,6 +112,20 @@ impl Overlay {
             let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
             patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));
         }
+        let values = |values: &[(&str, &str)]| {
+            let set =
+                values.iter().map(|(key, value)| json!({"op": "add", "path": format!("/data/{key}"), "value": value}));
+            Value::from_iter(set).to_string()
+        };
+        patches.push(json!({
+            "target": {"kind": "ConfigMap", "namespace": "kube-system", "name": "coredns"},
+            "patch": values(&[("hosts", &self.internal_hosts)])
+        }));
+        let directory = &platform.directory;
+        patches.push(json!({
+            "target": {"kind": "ConfigMap", "namespace": "hearth-system", "name": "bastion"},
+            "patch": values(&[("LDAP_URI", &directory.url), ("LDAP_BASE", &directory.base), ("LDAP_BINDDN", &directory.bind_dn)])
+        }));
         use base64::Engine;
         let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca);
         patches.push(json!({
@@ -120,7 +141,6 @@ impl Overlay {
             "configMapGenerator": [
                 config("platform", "hearth-system", &["platform.toml"]),
                 config("platform-ca", "hearth-system", &["ca.crt"]),
-                config("internal-hosts", "kube-system", &["hosts"]),
             ],
             "secretGenerator": generators,
             "patches": patches,

@@ -64,8 +64,9 @@ pub fn stop_kubelet(instance: &Instance) -> anyhow::Result<()> {
 /// What is to run, as last written down.
 pub fn specs(instance: &Instance) -> anyhow::Result<Vec<Spec>> {
     match std::fs::read(file(instance)) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged; `make up` writes it anew if it is removed", file(instance).display())),
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!("{} is damaged; `make up` writes it anew if it is removed", file(instance).display())
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).with_context(|| format!("failed to read {}", file(instance).display())),
     }

@@ -8,8 +8,14 @@ use anyhow::Context;
 use crate::instance::{Instance, write};
 
 /// Settings that the kubelet changes by itself.
-const KUBELET: &[&str] =
-    &["vm.overcommit_memory", "vm.panic_on_oom", "kernel.panic", "kernel.panic_on_oops", "kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes"];
+const KUBELET: &[&str] = &[
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "kernel.keys.root_maxkeys",
+    "kernel.keys.root_maxbytes",
+];
 
 /// Notes how the settings are that the kubelet is going to change.
 pub fn remember_kubelets(instance: &Instance) -> anyhow::Result<()> {
@@ -30,7 +36,11 @@ pub fn set(instance: &Instance, name: &str, value: &str) -> anyhow::Result<()> {
 
 /// Raises a setting to at least `value`, noting how it was.
 pub fn raise(instance: &Instance, name: &str, value: u64) -> anyhow::Result<()> {
-    if read(name)?.parse::<u64>().is_ok_and(|now| now >= value) { Ok(()) } else { set(instance, name, &value.to_string()) }
+    if read(name)?.parse::<u64>().is_ok_and(|now| now >= value) {
+        Ok(())
+    } else {
+        set(instance, name, &value.to_string())
+    }
 }
 
 /// Puts every setting back to what it was before the first change.
@@ -58,8 +68,9 @@ fn remember(instance: &Instance, name: &str) -> anyhow::Result<()> {
 
 fn notes(instance: &Instance) -> anyhow::Result<BTreeMap<String, String>> {
     match std::fs::read(file(instance)) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged; remove it to keep the settings as they are", file(instance).display())),
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            format!("{} is damaged; remove it to keep the settings as they are", file(instance).display())
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(e) => Err(e).with_context(|| format!("failed to read {}", file(instance).display())),
     }

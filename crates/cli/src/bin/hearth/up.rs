@@ -106,7 +106,11 @@ pub fn lock(instance: &Instance) -> anyhow::Result<std::fs::File> {
     }
 }
 
-async fn start_cluster(instance: &Instance, progress: &Progress, images: &BTreeMap<&'static str, Image>) -> anyhow::Result<()> {
+async fn start_cluster(
+    instance: &Instance,
+    progress: &Progress,
+    images: &BTreeMap<&'static str, Image>,
+) -> anyhow::Result<()> {
     let processes = components::processes(instance);
     let running = processes.iter().all(|p| p.running(instance).is_some());
     progress
@@ -115,7 +119,8 @@ async fn start_cluster(instance: &Instance, progress: &Progress, images: &BTreeM
             sysctl::raise(instance, "fs.inotify.max_user_instances", 8192)?;
             // On a fresh start the others would only fail until the API answers, and then wait before they try again.
             if !running {
-                let first: Vec<_> = processes.iter().filter(|p| components::FIRST.contains(&p.name.as_str())).cloned().collect();
+                let first: Vec<_> =
+                    processes.iter().filter(|p| components::FIRST.contains(&p.name.as_str())).cloned().collect();
                 supervisor::ensure(instance, &first)?;
             }
             let socket = node::containerd_socket(instance);
@@ -125,7 +130,10 @@ async fn start_cluster(instance: &Instance, progress: &Progress, images: &BTreeM
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             });
-            deadline.await.ok().with_context(|| format!("containerd did not start; see {}", instance.text("log/containerd.log")))?;
+            deadline
+                .await
+                .ok()
+                .with_context(|| format!("containerd did not start; see {}", instance.text("log/containerd.log")))?;
             let imported = images::import(instance, images)?;
             kubernetes::api_ready(instance, PATIENCE).await?;
             Ok(imported)
@@ -235,12 +243,17 @@ fn host_packages() -> anyhow::Result<String> {
         let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
         folders.into_iter().any(|folder| std::path::Path::new(folder).join(program).exists())
     };
-    let missing: Vec<&str> = HOST_PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        HOST_PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(String::new());
     }
     let install = || {
-        Run::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends"]).args(&missing).env("DEBIAN_FRONTEND", "noninteractive").run()
+        Run::new("apt-get")
+            .args(["install", "-qq", "-y", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .run()
     };
     if install().is_err() {
         Run::new("apt-get").args(["update", "-qq"]).run()?;
@@ -258,7 +271,9 @@ fn put_on_path(instance: &Instance) -> anyhow::Result<()> {
         let link = std::path::Path::new("/usr/local/bin").join(name);
         match std::fs::read_link(&link) {
             Ok(old) if old.as_os_str() == target.as_str() => continue,
-            Ok(old) if old.starts_with(&instance.place.home) || old.starts_with(&instance.place.cache) => std::fs::remove_file(&link)?,
+            Ok(old) if old.starts_with(&instance.place.home) || old.starts_with(&instance.place.cache) => {
+                std::fs::remove_file(&link)?
+            }
             Ok(_) => continue,
             Err(_) if link.exists() => continue,
             Err(_) => (),

@@ -35,7 +35,7 @@ fn rules() -> Rules {
 }
 
 /// The control plane with the policies. What the cases change was stored before the policies came.
-async fn stage() -> &'static ControlPlane {
+pub(crate) async fn stage() -> &'static ControlPlane {
     static STAGE: OnceCell<()> = OnceCell::const_new();
     let plane = control_plane().await;
     STAGE.get_or_init(|| async { set_up(plane).await.expect("the stage could not be set") }).await;
@@ -187,7 +187,7 @@ async fn bare_pod(plane: &ControlPlane) -> anyhow::Result<Value> {
 }
 
 /// A pod of this specification, as the API server would store it.
-async fn run(plane: &ControlPlane, namespace: &str, spec: Value) -> Result<Value, Error> {
+pub(crate) async fn run(plane: &ControlPlane, namespace: &str, spec: Value) -> Result<Value, Error> {
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "run" }, "spec": spec });
     create_pod(plane, namespace, &pod).await
 }
@@ -322,15 +322,8 @@ async fn with_the_webhook_dead_the_policies_still_refuse() {
     plane.namespace("tool-dead", &[(annotation::UID, "50130")]).await.unwrap();
     // Nothing listens on a port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut webhook = webhook_configuration();
-    webhook["metadata"]["name"] = "dead".into();
-    let hook = &mut webhook["webhooks"][0];
-    hook["clientConfig"] = json!({ "url": format!("https://127.0.0.1:{port}/review") });
-    hook["namespaceSelector"] = json!({ "matchLabels": { "kubernetes.io/metadata.name": "tool-dead" } });
-    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
-    let resource = ApiResource::from_gvk_with_plural(&gvk, "mutatingwebhookconfigurations");
-    let api: Api<DynamicObject> = Api::all_with(plane.admin().await, &resource);
-    api.create(&PostParams::default(), &serde_json::from_value(webhook).unwrap()).await.unwrap();
+    let client = json!({ "url": format!("https://127.0.0.1:{port}/review") });
+    register(plane, "tool-dead", client).await;
 
     let legal = json!({ "containers": [{ "name": "a", "image": "registry.hearth.internal/a" }] });
     run(plane, "tool-dead", legal).await.unwrap();
@@ -343,10 +336,19 @@ async fn with_the_webhook_dead_the_policies_still_refuse() {
     assert!(run(plane, "tool-dead", foreign).await.unwrap_err().to_string().contains("spec.hostPID"));
 }
 
-/// The webhook's registration as it is deployed.
-fn webhook_configuration() -> Value {
+/// Registers a webhook as the platform's is, but for one namespace and where it is. It takes the API
+/// server a moment to ask it.
+pub(crate) async fn register(plane: &ControlPlane, namespace: &str, client: Value) {
     let text = include_str!("../../../deploy/base/admission.yaml");
     let documents = text.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
     let mut webhooks = documents.filter(|document| document["kind"] == "MutatingWebhookConfiguration");
-    webhooks.next().expect("the webhook's registration")
+    let mut webhook = webhooks.next().expect("the webhook's registration");
+    webhook["metadata"]["name"] = namespace.into();
+    let hook = &mut webhook["webhooks"][0];
+    hook["clientConfig"] = client;
+    hook["namespaceSelector"] = json!({ "matchLabels": { "kubernetes.io/metadata.name": namespace } });
+    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "mutatingwebhookconfigurations");
+    let api: Api<DynamicObject> = Api::all_with(plane.admin().await, &resource);
+    api.create(&PostParams::default(), &object(&webhook, None).unwrap()).await.unwrap();
 }

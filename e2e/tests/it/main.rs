@@ -2,3 +2,4 @@
 
 mod control_admission;
 mod control_plane;
+mod control_webhook;

@@ -4,15 +4,14 @@
 //! admission depend on the server that is waiting for it. Only what the rules read is kept.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use hearth_core::names::annotation;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, metadata_watcher};
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
 /// The annotations that the rules read.
@@ -20,14 +19,17 @@ const KEPT: &[&str] = &[annotation::UID];
 
 /// What is known of all namespaces. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(Arc<Shared>);
+pub struct Namespaces(Arc<RwLock<State>>);
+
+type ByName = HashMap<String, BTreeMap<String, String>>;
 
 #[derive(Debug, Default)]
-struct Shared {
-    known: RwLock<HashMap<String, BTreeMap<String, String>>>,
+struct State {
+    known: ByName,
     /// Namespaces of a listing that is not complete.
-    listing: RwLock<HashMap<String, BTreeMap<String, String>>>,
-    complete: AtomicBool,
+    listing: ByName,
+    /// Whether a listing has been completed.
+    complete: bool,
 }
 
 impl Namespaces {
@@ -36,9 +38,8 @@ impl Namespaces {
         let namespaces = Self::default();
         let kept = namespaces.clone();
         tokio::spawn(async move {
-            let api: Api<Namespace> = Api::all(client);
-            let events = metadata_watcher(api, watcher::Config::default()).default_backoff();
-            let mut events = std::pin::pin!(events.into_stream());
+            let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+            let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => kept.apply(event),
@@ -51,40 +52,27 @@ impl Namespaces {
 
     /// Takes in an event of the watch.
     pub fn apply(&self, event: Event<PartialObjectMeta<Namespace>>) {
-        let lock = |of: &RwLock<HashMap<_, _>>, change: &mut dyn FnMut(&mut HashMap<_, _>)| {
-            change(&mut of.write().unwrap_or_else(PoisonError::into_inner));
-        };
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Apply(namespace) => {
-                let (name, annotations) = entry(namespace);
-                lock(&self.0.known, &mut |known| drop(known.insert(name.clone(), annotations.clone())));
-            }
-            Event::Delete(namespace) => {
-                let (name, _) = entry(namespace);
-                lock(&self.0.known, &mut |known| drop(known.remove(&name)));
-            }
-            Event::Init => lock(&self.0.listing, &mut HashMap::clear),
-            Event::InitApply(namespace) => {
-                let (name, annotations) = entry(namespace);
-                lock(&self.0.listing, &mut |listing| drop(listing.insert(name.clone(), annotations.clone())));
-            }
+            Event::Apply(namespace) => state.known.extend([entry(namespace)]),
+            Event::Delete(namespace) => drop(state.known.remove(&entry(namespace).0)),
+            Event::Init => state.listing.clear(),
+            Event::InitApply(namespace) => state.listing.extend([entry(namespace)]),
             Event::InitDone => {
-                let mut listed = HashMap::new();
-                lock(&self.0.listing, &mut |listing| listed = std::mem::take(listing));
-                lock(&self.0.known, &mut |known| *known = std::mem::take(&mut listed));
-                self.0.complete.store(true, Ordering::Release);
+                state.known = std::mem::take(&mut state.listing);
+                state.complete = true;
             }
         }
     }
 
     /// The annotations of a namespace that the rules read; nothing where it is not known.
     pub fn annotations(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).known.get(name).cloned()
     }
 
     /// Whether all namespaces have been listed once.
     pub fn is_complete(&self) -> bool {
-        self.0.complete.load(Ordering::Acquire)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).complete
     }
 }
 

@@ -59,14 +59,28 @@ pub struct Disabling {
 impl Directory {
     /// Makes a tool with the lowest free number, which is returned.
     pub async fn create_tool(&mut self, new: &NewTool) -> Result<u32> {
-        let NewTool { name, maintainers, description } = new;
         // Checked again here: whoever calls may have got the name from elsewhere.
-        ToolName::for_creation(name.as_str(), &self.platform.tools.reserved)?;
-        if maintainers.is_empty() {
-            bail!("the tool '{name}' needs at least one maintainer");
+        ToolName::for_creation(new.name.as_str(), &self.platform.tools.reserved)?;
+        if new.maintainers.is_empty() {
+            bail!("the tool '{}' needs at least one maintainer", new.name);
         }
+        self.create(new).await
+    }
+
+    /// Makes a tool of the platform's own. It has no maintainers, so nobody can become it, and its name may be reserved.
+    pub async fn create_platform_tool(&mut self, name: &ToolName, description: &str) -> Result<u32> {
+        let description = Some(description.to_owned());
+        self.create(&NewTool { name: name.clone(), maintainers: Vec::new(), description }).await
+    }
+
+    async fn create(&mut self, new: &NewTool) -> Result<u32> {
+        let NewTool { name, maintainers, description } = new;
         let description = description.as_deref().map(checked_description).transpose()?;
-        let members = self.member_names(maintainers).await?;
+        let mut members = self.member_names(maintainers).await?;
+        if members.is_empty() {
+            // A group needs a member; the tool's own account stands for nobody.
+            members.push(self.account_dn(name));
+        }
         if self.get(&self.account_dn(name), &["uid"]).await?.is_some() {
             bail!("the tool name '{name}' is taken; choose another");
         }

@@ -1,0 +1,267 @@
+//! A front door in process, and what stands on both of its sides.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use hearth_core::Domains;
+use hearth_core::route::{Change, Entry, Index, Kind, Table};
+use hearth_server::proxy::{Door, Freshness, Limits, Listeners, Metrics, configuration, serve};
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// No step of a test takes longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Completes with `future`, or fails the test.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("this takes too long")
+}
+
+/// A running front door.
+pub(crate) struct Front {
+    pub(crate) https: SocketAddr,
+    pub(crate) http: SocketAddr,
+    table: watch::Sender<Arc<Table>>,
+    roots: Arc<rustls::RootCertStore>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<()>,
+}
+
+/// Where tools are: a name with the addresses of its web service.
+pub(crate) type Tools<'a> = &'a [(&'a str, &'a [SocketAddr])];
+
+pub(crate) fn domains() -> Domains {
+    Domains { public: vec!["hearth.example".parse().unwrap()], legacy: "old.example".parse().unwrap() }
+}
+
+/// A table with these tools.
+pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
+    let mut index = Index::new(domains());
+    for (tool, addresses) in tools {
+        let mut set = |name: &str, fact: serde_json::Value| {
+            let entry: Entry = serde_json::from_value(json!({"tool": tool, "name": name, "fact": fact})).unwrap();
+            index.apply(Change::Set(entry));
+        };
+        set("namespace", json!({"Namespace": {"disabled": false}}));
+        set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000}]}}));
+        if *tool != "fourohfour" {
+            let path = json!({"host": format!("{tool}.hearth.example"), "path": "/", "exact": false,
+                "service": tool, "port": {"Number": 8000}});
+            set("ingress", json!({"Ingress": {"created": null, "paths": [path]}}));
+        }
+        for address in *addresses {
+            let ports = json!([{"name": "http", "number": address.port()}]);
+            let slice = json!({"service": tool, "ports": ports, "ready": [address.ip()], "draining": []});
+            set(&address.to_string(), json!({"EndpointSlice": slice}));
+        }
+    }
+    index.table()
+}
+
+impl Front {
+    pub(crate) async fn start(tools: Tools<'_>) -> Self {
+        Self::with(tools, Limits::default()).await
+    }
+
+    pub(crate) async fn with(tools: Tools<'_>, limits: Limits) -> Self {
+        let freshness = Freshness::new(Duration::from_secs(600));
+        for kind in Kind::ALL {
+            freshness.heard(kind, tokio::time::Instant::now());
+        }
+        Self::of(tools, limits, freshness).await
+    }
+
+    /// One that has not heard from the cluster yet.
+    pub(crate) async fn stale(tools: Tools<'_>) -> Self {
+        Self::of(tools, Limits::default(), Freshness::new(Duration::from_secs(600))).await
+    }
+
+    async fn of(tools: Tools<'_>, limits: Limits, freshness: Freshness) -> Self {
+        let listeners = Listeners { https: listen().await, http: listen().await };
+        let (https, http) = (listeners.https.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        let (table, tables) = watch::channel(table(tools));
+        let door = Door::new(tables, Arc::new(freshness), Metrics::new(), limits, https.port());
+        let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
+        let pair = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let config = configuration(vec![pair.cert.der().clone()], key).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pair.cert.der().clone()).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
+        let served = tokio::spawn(async move {
+            serve(listeners, tls, door, async move { drop(stopped.await) }).await;
+        });
+        Self { https, http, table, roots: Arc::new(roots), stop: Some(stop), served }
+    }
+
+    /// Replaces the table.
+    pub(crate) fn swap(&self, tools: Tools<'_>) {
+        self.table.send_replace(table(tools));
+    }
+
+    /// Stops, and waits for the drain.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        soon(self.served).await.unwrap();
+    }
+
+    /// Tells it to stop.
+    pub(crate) fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut config =
+            rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.https).await.unwrap();
+        let name = ServerName::try_from("a.hearth.example").unwrap();
+        let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
+        stream
+    }
+
+    /// Sends bytes over TLS and reads until the front door closes.
+    pub(crate) async fn raw(&self, request: impl AsRef<str>) -> String {
+        let mut stream = self.connect(b"http/1.1").await;
+        exchange(&mut stream, request.as_ref()).await
+    }
+
+    /// The same without TLS.
+    pub(crate) async fn raw_plain(&self, request: impl AsRef<str>) -> String {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        exchange(&mut stream, request.as_ref()).await
+    }
+
+    /// GET over HTTP/1.1: the whole answer.
+    pub(crate) async fn get(&self, host: &str, path: &str) -> String {
+        self.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: t\r\nConnection: close\r\n\r\n")).await
+    }
+}
+
+async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
+    soon(stream.write_all(request.as_bytes())).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that is closed without TLS' farewell is read to the same end.
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub(crate) async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// An address that refuses connections.
+pub(crate) async fn refusing() -> SocketAddr {
+    listen().await.local_addr().unwrap()
+}
+
+/// A body of one piece.
+pub(crate) fn full(text: impl Into<Bytes>) -> BoxBody<Bytes, Infallible> {
+    Full::new(text.into()).boxed()
+}
+
+/// A body that is sent piece by piece.
+pub(crate) fn piped() -> (futures::channel::mpsc::Sender<Bytes>, BoxBody<Bytes, Infallible>) {
+    let (sender, pieces) = futures::channel::mpsc::channel(1);
+    (sender, BodyExt::boxed(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece))))))
+}
+
+/// A tool's pod: answers by a function and counts.
+#[derive(Clone)]
+pub(crate) struct Pod {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<AtomicUsize>,
+}
+
+impl Pod {
+    pub(crate) async fn start<H, F>(handle: H) -> Self
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<BoxBody<Bytes, Infallible>>> + Send + 'static,
+    {
+        let listener = listen().await;
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = requests.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (handle, counter) = (handle.clone(), counter.clone());
+                let service = service_fn(move |request| {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    let answer = handle(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// Answers with its name and the head of the request, as lines, and the body's length.
+    pub(crate) async fn echo(name: &'static str) -> Self {
+        Self::start(move |request| async move {
+            let (parts, body) = request.into_parts();
+            let mut lines: Vec<String> =
+                parts.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            lines.sort();
+            let length = body.collect().await.map_or(0, |body| body.to_bytes().len());
+            let head = format!("{name} {} {} {length}", parts.method, parts.uri);
+            Response::new(full(format!("{head}\n{}\n", lines.join("\n"))))
+        })
+        .await
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// A pod that does what `serve` does with each connection.
+pub(crate) async fn raw_pod<H, F>(serve: H) -> SocketAddr
+where
+    H: Fn(TcpStream) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = listen().await;
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads the head of a message.
+pub(crate) async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match soon(stream.read_u8()).await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}

@@ -1,0 +1,3 @@
+//! The roles, in process, against fakes of the wire.
+
+mod registry_auth;

@@ -1,8 +1,12 @@
 //! The roles in process, against fakes of the wire, one program for all of them.
 
+mod accounts;
+mod accounts_api;
 mod admission;
 mod fourohfour;
 mod proxy;
 mod proxy_api;
 mod proxy_front;
 mod proxy_watch;
+mod registry_auth;
+mod signer;

@@ -28,7 +28,7 @@ const RESULT_INVALID_CREDENTIALS: u32 = 49;
 /// Where the directory is and who asks.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// `ldaps://host[:port]`, or `ldap://host[:port]`, which is upgraded by StartTLS before anything is said.
+    /// `ldaps://host[:port]`, or `ldap://host[:port]`, which is upgraded by `StartTLS` before anything is said.
     pub url: String,
     /// The authority, in PEM, that signed the directory's certificate; no other is trusted.
     pub ca_file: PathBuf,

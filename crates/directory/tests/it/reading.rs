@@ -124,6 +124,16 @@ async fn nobody_is_trusted_without_reason() {
     assert_eq!(raw.delete(&format!("ou=groups,{BASE}")).await.unwrap().rc, 50);
 }
 
+#[tokio::test]
+async fn a_plain_connection_is_upgraded_before_anything_is_said() {
+    let slapd = Slapd::start_plain();
+    let connection = slapd.as_reader();
+    assert_eq!(connection.url, "ldap://ldap.hearth.internal");
+    assert!(connection.connect().await.unwrap().read().await.unwrap().tools.is_empty());
+    let other_name = Connection { url: "ldap://ldap.example".to_owned(), ..connection };
+    assert!(refused(&other_name).await.contains("certificate not valid for name"));
+}
+
 /// The next snapshot that has the tool; everything before it must be a snapshot too.
 async fn until(stream: &mut BoxStream<'static, anyhow::Result<Snapshot>>, name: &str) -> Snapshot {
     let name: ToolName = name.parse().unwrap();

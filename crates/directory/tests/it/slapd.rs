@@ -47,6 +47,7 @@ const START: &str = r#"
 /// A running directory; it ends when this is dropped.
 pub(crate) struct Slapd {
     work: TempDir,
+    scheme: &'static str,
     environment: Vec<(String, String)>,
     address: SocketAddr,
     process: Option<Child>,
@@ -60,11 +61,20 @@ impl Slapd {
 
     /// An empty directory, with variables for its entrypoint.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
+        Self::start_under("ldaps", environment)
+    }
+
+    /// An empty directory that listens without TLS, so that clients must ask for it.
+    pub(crate) fn start_plain() -> Self {
+        Self::start_under("ldap", &[])
+    }
+
+    fn start_under(scheme: &'static str, environment: &[(&str, &str)]) -> Self {
         let work = TempDir::with_prefix("hearth-directory-").unwrap();
         std::fs::set_permissions(work.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut slapd = Self { work, environment, address, process: None };
+        let mut slapd = Self { work, scheme, environment, address, process: None };
         for folder in ["mem", "data", "files/etc/hearth/ca"] {
             std::fs::create_dir_all(slapd.path(folder)).unwrap();
         }
@@ -103,7 +113,8 @@ impl Slapd {
     pub(crate) fn as_reader(&self) -> Connection {
         let platform = Platform::from_toml(PLATFORM).unwrap();
         let (ca, password) = (self.path("files/etc/hearth/ca/ca.crt"), self.secret("directory/password"));
-        Connection { connect_address: Some(self.address), ..Connection::of_role(&platform, &ca, &password) }
+        let url = format!("{}://{NAME}", self.scheme);
+        Connection { url, connect_address: Some(self.address), ..Connection::of_role(&platform, &ca, &password) }
     }
 
     /// How an operator's command connects.
@@ -166,7 +177,7 @@ impl Slapd {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-euc", START, "sh"]);
         command.arg(rootfs()).arg(self.work.path());
-        command.env("HEARTH_DIRECTORY_URLS", format!("ldaps://{address} ldapi://%2Frun%2Fslapd%2Fldapi"));
+        command.env("HEARTH_DIRECTORY_URLS", format!("{}://{address} ldapi://%2Frun%2Fslapd%2Fldapi", self.scheme));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);

@@ -233,3 +233,33 @@ fn kept_until(platform: &Platform, since: Timestamp) -> Timestamp {
 fn day(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disabled_tool_says_until_when_it_can_come_back() {
+        let platform = Platform::from_toml(
+            r#"
+            domains = { public = ["hearth.localhost"], legacy = "tools.hearth.localhost" }
+            api = { server = "https://10.88.0.2:6443" }
+            directory = { url = "ldaps://ldap", base = "dc=hearth,dc=internal", bind_dn = "cn=reader" }
+            registry = { host = "registry.hearth.internal" }
+            "#,
+        )
+        .unwrap();
+        let (name, since) = ("wikibot".parse().unwrap(), "2026-11-22T18:00:00Z".parse().unwrap());
+        let way_back = "\nUntil 2027-01-01 18:00 UTC 'hearth tool enable wikibot' brings everything back. After that its \
+                        home is archived, and its account and namespace are removed.\n";
+        let text = |already, what| disabled_text(&platform, &name, Disabling { since, already }, what);
+        let now = "The tool 'wikibot' is disabled: it stops, and nobody can log in as it.";
+        assert_eq!(text(false, "disabled"), format!("{now}{way_back}"));
+        let before = "The tool 'wikibot' is marked for deletion; it has been disabled since 2026-11-22 18:00 UTC.";
+        assert_eq!(text(true, "marked for deletion"), format!("{before}{way_back}"));
+        assert_eq!(state_text(&platform, &ToolState::Active), "active");
+        // The original's way to write "delete it now".
+        let since = "0000-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(state_text(&platform, &ToolState::Disabled { since }), "disabled, kept until 0000-02-10 00:00 UTC");
+    }
+}

@@ -161,7 +161,7 @@ pub fn approve(
     if !complete || !request.usages.iter().all(known) {
         return Err(Refusal::Usages(request.usages.join(", ")));
     }
-    if !request.expiration_seconds.is_some_and(|seconds| seconds <= standard.longest_seconds) {
+    if request.expiration_seconds.is_none_or(|seconds| seconds > standard.longest_seconds) {
         return Err(Refusal::Life { found: request.expiration_seconds, longest: standard.longest_seconds });
     }
     let Identity { tool, epoch } = Identity::of(request.subject)?;

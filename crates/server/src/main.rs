@@ -27,11 +27,17 @@ enum Role {
     RegistryAuth(registry_auth::Args),
     /// Approve the certificate requests of tools.
     Signer(signer::Args),
+    /// Work in one tool's home, as the tool; started by accounts.
+    #[command(hide = true)]
+    HomeWrite,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Command::parse();
+    if let Role::HomeWrite = command.role {
+        return accounts::home_write();
+    }
     telemetry::init();
     let result = match command.role {
         Role::Accounts(args) => accounts::run(args).await,
@@ -40,6 +46,7 @@ async fn main() -> ExitCode {
         Role::Proxy(args) => proxy::run(args).await,
         Role::RegistryAuth(args) => registry_auth::run(args).await,
         Role::Signer(args) => signer::run(args).await,
+        Role::HomeWrite => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

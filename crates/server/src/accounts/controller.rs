@@ -1,0 +1,306 @@
+//! The loop: observe, plan, apply.
+//!
+//! One task owns what was observed; each tool's actions run in a task of their own, a few at a time, and never two
+//! for one tool. A tool that fails waits longer each time, and the others do not notice.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::mem::discriminant;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::{Stream, StreamExt};
+use hearth_core::ToolName;
+use hearth_core::account::plan::{Action, Given, Refused, plan};
+use hearth_core::account::state::Home;
+use hearth_core::directory_entry::{Snapshot, ToolState};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::apply::{self, Context, Outcome};
+use super::fresh::Random;
+use super::metrics::Metrics;
+use super::observe::{Observed, Seen};
+use super::waiting::Waiting;
+
+/// How long changes are gathered before a plan is made.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How often everything is looked at again, homes included, whatever the watches said.
+const FULL_PASS: Duration = Duration::from_secs(600);
+
+/// How often the loop turns when nothing happens.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How many tools are worked on at once, and how many homes are looked at.
+const AT_ONCE: usize = 8;
+
+/// After a success whose plan is still not empty so often, the tool waits as after a failure: something undoes
+/// what we do.
+const UNDONE: u32 = 5;
+
+/// Keeps the cluster and the homes equal to the directory until `shutdown` completes. `snapshots` is the directory,
+/// at first and after each change; an error in it leaves the last snapshot in force.
+pub async fn run(
+    context: Context,
+    snapshots: impl Stream<Item = Result<Snapshot>> + Send,
+    cluster: impl Stream<Item = Seen> + Send,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let (mut snapshots, mut cluster, mut shutdown) = (pin!(snapshots), pin!(cluster.fuse()), pin!(shutdown));
+    let mut controller = Controller::new(context, metrics);
+    let mut directory_open = true;
+    loop {
+        let due = controller.next_turn();
+        tokio::select! {
+            () = &mut shutdown => break,
+            snapshot = snapshots.next(), if directory_open => match snapshot {
+                Some(Ok(snapshot)) => controller.directory(snapshot),
+                Some(Err(error)) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the directory cannot be read; what it said last stays in force"
+                ),
+                None => directory_open = false,
+            },
+            Some(seen) = cluster.next() => if controller.observed.take(seen) { controller.change() },
+            Some(outcome) = controller.work.join_next(), if !controller.work.is_empty() => {
+                controller.finished(outcome?);
+            }
+            Some(looked) = controller.looks.join_next(), if !controller.looks.is_empty() => {
+                controller.looked(looked?);
+            }
+            () = tokio::time::sleep_until(due) => controller.turn(),
+        }
+    }
+    // What has begun is finished: a certificate that was issued is also written.
+    while let Some(outcome) = controller.work.join_next().await {
+        controller.finished(outcome?);
+    }
+    Ok(())
+}
+
+struct Controller {
+    context: Context,
+    metrics: Arc<Metrics>,
+    desired: Option<Snapshot>,
+    observed: Observed,
+    /// When to plan, if anything changed.
+    plan_at: Option<Instant>,
+    full_pass_at: Instant,
+    /// What the last plan leaves to be begun.
+    pending: VecDeque<(ToolName, Vec<Action>)>,
+    /// Homes that were looked at before and are to be looked at again.
+    to_look_again: BTreeSet<ToolName>,
+    /// Tools that are worked on.
+    busy: BTreeSet<ToolName>,
+    /// Tools whose home is looked at, and whether the tool was worked on meanwhile.
+    looking: BTreeMap<ToolName, bool>,
+    /// Tools whose actions failed.
+    failed: Waiting,
+    /// Tools whose home could not be looked at.
+    unseen: Waiting,
+    /// How often in a row a tool's actions were done and something was still to do.
+    undone: BTreeMap<ToolName, u32>,
+    refused: Vec<Refused>,
+    work: JoinSet<Outcome>,
+    looks: JoinSet<(ToolName, Result<Home>)>,
+}
+
+impl Controller {
+    fn new(context: Context, metrics: Arc<Metrics>) -> Self {
+        Self {
+            context,
+            metrics,
+            desired: None,
+            observed: Observed::default(),
+            plan_at: None,
+            full_pass_at: Instant::now() + FULL_PASS,
+            pending: VecDeque::new(),
+            to_look_again: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            looking: BTreeMap::new(),
+            failed: Waiting::default(),
+            unseen: Waiting::default(),
+            undone: BTreeMap::new(),
+            refused: Vec::new(),
+            work: JoinSet::new(),
+            looks: JoinSet::new(),
+        }
+    }
+
+    fn change(&mut self) {
+        self.plan_at.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    fn directory(&mut self, snapshot: Snapshot) {
+        tracing::info!(tools = snapshot.tools.len(), refused = snapshot.refused.len(), "the directory was read");
+        for refused in &snapshot.refused {
+            tracing::warn!(entry = refused.dn, reason = %refused.reason, "an entry of the directory cannot be used");
+        }
+        let old = self.desired.replace(snapshot);
+        let tools = self.desired.iter().flat_map(|desired| &desired.tools);
+        let changed = tools.filter(|(name, tool)| old.as_ref().and_then(|old| old.tools.get(*name)) != Some(*tool));
+        for (tool, _) in changed {
+            // Disabling, above all, does not wait until an earlier failure is forgiven.
+            self.failed.forget(tool);
+            self.unseen.forget(tool);
+            self.undone.remove(tool);
+            if self.observed.homes.contains_key(tool) {
+                self.to_look_again.insert(tool.clone());
+            }
+        }
+        self.change();
+    }
+
+    /// When something is to be done without an event.
+    fn next_turn(&self) -> Instant {
+        let idle = Instant::now() + IDLE;
+        let times = [self.failed.next(), self.unseen.next(), self.plan_at, Some(self.full_pass_at)];
+        times.into_iter().flatten().min().map_or(idle, |next| next.min(idle))
+    }
+
+    fn turn(&mut self) {
+        self.metrics.turned();
+        let now = Instant::now();
+        if now >= self.full_pass_at {
+            self.full_pass_at = now + FULL_PASS;
+            self.to_look_again.extend(self.observed.homes.keys().cloned());
+            self.change();
+        }
+        let woken = [self.failed.wake(now), self.unseen.wake(now)].contains(&true);
+        if woken || self.plan_at.is_some_and(|at| at <= now) {
+            self.plan_at = None;
+            self.pass();
+        }
+    }
+
+    /// Makes a plan and begins with it.
+    fn pass(&mut self) {
+        let Some(desired) = &self.desired else { return };
+        if !self.observed.is_complete() {
+            return;
+        }
+        self.observed.homes.retain(|tool, _| desired.tools.contains_key(tool));
+        let given = Given { platform: &self.context.platform, api_ca: &self.context.api_ca, now: crate::clock::now() };
+        let plan = plan(desired, &self.observed.state(), given, &mut Random);
+        let is_there = |tool: &ToolName| desired.tools.contains_key(tool);
+        self.undone.retain(|tool, _| plan.tools.contains_key(tool));
+        self.failed.keep(|tool| plan.tools.contains_key(tool));
+        self.unseen.keep(is_there);
+        self.to_look_again.retain(is_there);
+        let failing = self.failed.len() + self.unseen.len();
+        let is_clean = plan.tools.is_empty() && plan.refused.is_empty() && failing == 0;
+        self.metrics.passed(desired.tools.len(), plan.refused.len(), failing, is_clean);
+        // Said once, not again when only a number in it changed.
+        let same = |a: &Refused, b: &Refused| a.tool == b.tool && discriminant(&a.reason) == discriminant(&b.reason);
+        let is_new = |refused: &&Refused| !self.refused.iter().any(|known| same(known, refused));
+        for refused in plan.refused.iter().filter(is_new) {
+            let tool = refused.tool.as_ref().map(ToolName::as_str);
+            tracing::warn!(tool, reason = %refused.reason, "something is left alone");
+        }
+        self.refused = plan.refused;
+        self.pending = plan.tools.into_iter().collect();
+        self.begin();
+    }
+
+    /// Begins what is to be done, up to the bound.
+    fn begin(&mut self) {
+        while self.work.len() < AT_ONCE
+            && let Some((tool, actions)) = self.pending.pop_front()
+        {
+            if self.busy.contains(&tool) || self.failed.is_waiting(&tool) {
+                // It is planned for again when that ends.
+                continue;
+            }
+            if let Some(disturbed) = self.looking.get_mut(&tool) {
+                *disturbed = true;
+            }
+            self.busy.insert(tool.clone());
+            self.work.spawn(apply::carry_out(self.context.clone(), tool, actions));
+        }
+        while self.looks.len() < AT_ONCE
+            && let Some((tool, uid)) = self.next_look()
+        {
+            self.to_look_again.remove(&tool);
+            self.looking.insert(tool.clone(), self.busy.contains(&tool));
+            let homes = self.context.homes.clone();
+            self.looks.spawn(async move {
+                let home = homes.look(&tool, uid).await;
+                (tool, home)
+            });
+        }
+    }
+
+    /// The next home to look at: those that were never seen come first. A disabled tool's home plays no part.
+    fn next_look(&self) -> Option<(ToolName, u32)> {
+        let desired = self.desired.as_ref()?;
+        let is_free = |tool: &&ToolName| {
+            !self.looking.contains_key(*tool) && !self.unseen.is_waiting(tool) && !self.busy.contains(*tool)
+        };
+        let active = |tool: &&ToolName| desired.tools.get(*tool).is_some_and(|t| t.state == ToolState::Active);
+        let is_new = |tool: &&ToolName| !self.observed.homes.contains_key(*tool);
+        let new = desired.tools.keys().filter(is_new).filter(is_free).find(active);
+        let tool = new.or_else(|| self.to_look_again.iter().filter(is_free).find(active))?;
+        Some((tool.clone(), desired.tools.get(tool)?.uid))
+    }
+
+    fn looked(&mut self, (tool, home): (ToolName, Result<Home>)) {
+        let is_disturbed = self.looking.remove(&tool).unwrap_or(false);
+        match home {
+            // What was seen may be from before the tool was worked on.
+            Ok(_) if is_disturbed && self.observed.homes.contains_key(&tool) => (),
+            Ok(home) => {
+                self.unseen.forget(&tool);
+                if self.observed.homes.insert(tool.clone(), home.clone()).as_ref() != Some(&home) {
+                    self.change();
+                }
+            }
+            Err(error) => {
+                let pause = self.unseen.failed(&tool);
+                tracing::warn!(%tool, error = format!("{error:#}"), again_in = ?pause, "a home cannot be looked at");
+            }
+        }
+        self.begin();
+    }
+
+    fn finished(&mut self, outcome: Outcome) {
+        let Outcome { tool, done, written, home, failed } = outcome;
+        self.busy.remove(&tool);
+        // A plan that was made meanwhile did not know of this.
+        self.pending.retain(|(planned, _)| *planned != tool);
+        for written in written {
+            self.observed.wrote(&tool, written);
+        }
+        if let Some(home) = home {
+            self.observed.homes.insert(tool.clone(), home);
+        }
+        for kind in &done {
+            self.metrics.acted(kind, true);
+        }
+        match failed {
+            None => {
+                tracing::info!(%tool, done = done.join(", "), "a tool was brought up to date");
+                self.failed.forget(&tool);
+                let times = self.undone.entry(tool.clone()).or_insert(0);
+                *times += 1;
+                if *times > UNDONE {
+                    let pause = self.failed.failed(&tool);
+                    tracing::warn!(%tool, again_in = ?pause, "what is done for a tool does not last: who undoes it?");
+                }
+            }
+            Some((kind, error)) => {
+                self.metrics.acted(kind, false);
+                let pause = self.failed.failed(&tool);
+                let error = format!("{error:#}");
+                tracing::warn!(%tool, action = kind, error, again_in = ?pause, "a tool could not be brought up to date");
+                // It may be half done.
+                self.observed.homes.remove(&tool);
+            }
+        }
+        self.change();
+        self.begin();
+    }
+}

@@ -1,0 +1,175 @@
+//! Tools' homes, from outside: made as root in a root-owned parent, and worked in only by a child process that is
+//! the tool ([`super::home_child`]).
+//!
+//! What exists is never changed in owner or mode, and a home that is not the tool's is not entered.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hearth_core::account::kubeconfig::{KeyPair, Server};
+use hearth_core::account::state::{Contents, Credential, Foreign, Home, Kubeconfig};
+use hearth_core::{Platform, ToolName};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+use tokio::io::AsyncWriteExt;
+
+use super::fresh;
+use super::home_child::{Answer, Order};
+
+/// How long a child may take; a file system that hangs must not hold up the other tools.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The mode of a home: group-writable, and what is made in it is the group's.
+const MODE: u32 = 0o2770;
+
+/// Where the homes are, and how to work in them.
+#[derive(Clone, Debug)]
+pub struct Homes {
+    /// The parent of all homes.
+    root: String,
+    /// The platform's registry.
+    registry: String,
+    /// The program that has the subcommand `home-write`.
+    program: PathBuf,
+}
+
+/// What to write into a home.
+#[derive(Default)]
+pub struct Files {
+    /// The kubeconfig's entries.
+    pub kubeconfig: Option<(Server, KeyPair)>,
+    /// The password for the registry.
+    pub password: Option<String>,
+}
+
+impl Homes {
+    /// The homes of a platform; `program` is a `hearthd`.
+    pub fn new(platform: &Platform, program: PathBuf) -> Self {
+        Self { root: platform.homes.root.clone(), registry: platform.registry.host.clone(), program }
+    }
+
+    /// Looks at a tool's home.
+    pub async fn look(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+        match self.outside(tool, uid)? {
+            Some(home) => Ok(home),
+            None => Ok(Home::Own(self.work(tool, uid, Files::default()).await?)),
+        }
+    }
+
+    /// Makes a tool's home with `logs` in it. It appears at once, complete.
+    pub fn make(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+        let parent = self.parent()?;
+        let beside = format!(".new-{tool}-{}", fresh::suffix());
+        let made = make_at(&parent, &beside, uid).and_then(|()| {
+            match rustix::fs::renameat_with(&parent, &beside, &parent, tool.as_str(), RenameFlags::NOREPLACE) {
+                // A file system that does not know the flag: nobody else writes in this directory.
+                Err(Errno::INVAL) if self.outside(tool, uid).is_ok_and(|home| home == Some(Home::Missing)) => {
+                    rustix::fs::renameat(&parent, &beside, &parent, tool.as_str())
+                }
+                result => result,
+            }
+            .context("failed to put it in its place")
+        });
+        if made.is_err() {
+            let _ = rustix::fs::unlinkat(&parent, format!("{beside}/logs"), AtFlags::REMOVEDIR);
+            let _ = rustix::fs::unlinkat(&parent, &beside, AtFlags::REMOVEDIR);
+        }
+        made.with_context(|| format!("failed to make the home {}/{tool}", self.root))?;
+        Ok(Home::Own(Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing }))
+    }
+
+    /// Writes files into a tool's home, as the tool; returns what is in it then.
+    pub async fn work(&self, tool: &ToolName, uid: u32, files: Files) -> Result<Contents> {
+        ensure!(uid != 0, "a tool's user number cannot be 0");
+        let Files { kubeconfig, password } = files;
+        let home = format!("{}/{tool}", self.root);
+        let order = Order { home, tool: tool.clone(), registry: self.registry.clone(), kubeconfig, password };
+        let order = serde_json::to_vec(&order)?;
+        let mut child = tokio::process::Command::new(&self.program)
+            .arg("home-write")
+            .uid(uid)
+            .gid(uid)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("failed to start {} as user number {uid}", self.program.display()))?;
+        let mut stdin = child.stdin.take().context("the child has no standard input")?;
+        let exchange = async move {
+            // A child that ends early says why on its standard output.
+            let _ = stdin.write_all(&order).await;
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let output = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .with_context(|| format!("the home {}/{tool} did not answer within {PATIENCE:?}", self.root))??;
+        match serde_json::from_slice(&output.stdout) {
+            Ok(Answer::Done { contents, warning }) => {
+                if let Some(warning) = warning {
+                    tracing::warn!(%tool, warning, "a part of the home was not written");
+                }
+                Ok(contents)
+            }
+            Ok(Answer::Failed(reason)) => bail!("in the home {}/{tool}: {reason}", self.root),
+            Err(_) => bail!("the child for the home {}/{tool} ended with {} and no answer", self.root, output.status),
+        }
+    }
+
+    /// What the home is, without entering it; `None` if it is the tool's own.
+    fn outside(&self, tool: &ToolName, uid: u32) -> Result<Option<Home>> {
+        let stat = match rustix::fs::statat(&self.parent()?, tool.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(Some(Home::Missing)),
+            Err(error) => return Err(error).with_context(|| format!("failed to look at {}/{tool}", self.root)),
+        };
+        Ok(if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+            Some(Home::Foreign(Foreign::NotADirectory))
+        } else if stat.st_uid != uid {
+            Some(Home::Foreign(Foreign::OwnedBy(stat.st_uid)))
+        } else {
+            None
+        })
+    }
+
+    /// The parent of all homes. In one that others can write to, a home could be swapped for a link.
+    fn parent(&self) -> Result<OwnedFd> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let parent = rustix::fs::openat(CWD, self.root.as_str(), flags, Mode::empty())
+            .with_context(|| format!("failed to open the homes' parent {}; homes.root names it", self.root))?;
+        let stat = rustix::fs::fstat(&parent)?;
+        ensure!(
+            stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o022 == 0,
+            "the homes' parent {} must be owned by root and be writable by nobody else; it is of user number {} with mode {:o}",
+            self.root,
+            stat.st_uid,
+            stat.st_mode & 0o7777
+        );
+        Ok(parent)
+    }
+}
+
+fn make_at(parent: &OwnedFd, name: &str, uid: u32) -> Result<()> {
+    let home = make_dir(parent, name)?;
+    let logs = make_dir(&home, "logs")?;
+    // The owner comes last, the home's very last: until then nobody else can enter.
+    for dir in [&logs, &home] {
+        rustix::fs::fchmod(dir, Mode::from(MODE))?;
+        rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
+            .with_context(|| format!("failed to give it to user number {uid}"))?;
+    }
+    Ok(())
+}
+
+fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    rustix::fs::mkdirat(parent, name, Mode::from(0o700))?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}

@@ -1,0 +1,257 @@
+//! What the watches and our own writes tell of the cluster, kept as [`ClusterState`].
+//!
+//! Namespaces are watched whole (only their metadata), so that a foreign one with a tool's name is seen; the objects
+//! in them by our label. What we write is put in here at once, with its version: a watch that lags cannot make us
+//! plan the same again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use hearth_core::account::objects;
+use hearth_core::account::state::{Binding, ClusterState, Corner, Home};
+use hearth_core::{ToolName, names};
+use k8s_openapi::api::core::v1::{LimitRange, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, Event};
+use kube::{Api, Client};
+
+/// How long one watch lasts; one that is silent for longer is taken for dead.
+const WATCH_SECONDS: u32 = 60;
+
+/// What a watch says.
+#[derive(Debug)]
+pub enum Seen {
+    /// Of namespaces.
+    Namespace(Event<PartialObjectMeta<Namespace>>),
+    /// Of quotas.
+    Quota(Event<ResourceQuota>),
+    /// Of limits.
+    Limits(Event<LimitRange>),
+    /// Of role bindings.
+    Binding(Event<RoleBinding>),
+    /// A watch failed and is begun again.
+    Failed(watcher::Error),
+}
+
+/// What a write returned.
+#[derive(Debug)]
+pub(super) enum Written {
+    Namespace(ObjectMeta),
+    Quota(ResourceQuota),
+    Limits(LimitRange),
+    Binding(RoleBinding),
+    NoBinding,
+    /// The namespace is being deleted.
+    NamespaceDeleted,
+}
+
+/// Watches everything that plans depend on.
+pub fn watch(client: &Client) -> BoxStream<'static, Seen> {
+    let all = Config::default().timeout(WATCH_SECONDS);
+    let ours = all.clone().labels(&format!("{}={}", names::label::MANAGED_BY, names::FIELD_MANAGER));
+    let namespaces = kube::runtime::watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all);
+    let quotas = kube::runtime::watcher(Api::<ResourceQuota>::all(client.clone()), ours.clone());
+    let limits = kube::runtime::watcher(Api::<LimitRange>::all(client.clone()), ours.clone());
+    let bindings = kube::runtime::watcher(Api::<RoleBinding>::all(client.clone()), ours);
+    stream::select_all([
+        namespaces.backoff(Steps::default()).map(|e| e.map_or_else(Seen::Failed, Seen::Namespace)).boxed(),
+        quotas.backoff(Steps::default()).map(|e| e.map_or_else(Seen::Failed, Seen::Quota)).boxed(),
+        limits.backoff(Steps::default()).map(|e| e.map_or_else(Seen::Failed, Seen::Limits)).boxed(),
+        bindings.backoff(Steps::default()).map(|e| e.map_or_else(Seen::Failed, Seen::Binding)).boxed(),
+    ])
+    .boxed()
+}
+
+/// Pauses between attempts to watch: from 100 ms, doubling, to 5 s.
+#[derive(Debug, Default)]
+struct Steps(u32);
+
+impl Iterator for Steps {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.0.min(6)).min(Duration::from_secs(5));
+        self.0 = self.0.saturating_add(1);
+        Some(pause)
+    }
+}
+
+impl Backoff for Steps {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// Objects of one kind, one for each tool.
+#[derive(Debug)]
+struct Shelf<T> {
+    items: BTreeMap<ToolName, (u64, T)>,
+    /// The tools of a listing that is under way.
+    listing: BTreeSet<ToolName>,
+    /// Whether a listing was complete since the start.
+    complete: bool,
+}
+
+/// All that was observed.
+#[derive(Debug, Default)]
+pub struct Observed {
+    namespaces: Shelf<NamespaceSeen>,
+    quotas: Shelf<Option<ResourceQuotaSpec>>,
+    limits: Shelf<Option<LimitRangeSpec>>,
+    bindings: Shelf<Binding>,
+    /// The homes that were looked at.
+    pub(super) homes: BTreeMap<ToolName, Home>,
+}
+
+#[derive(Debug)]
+struct NamespaceSeen {
+    uid: String,
+    terminating: bool,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Observed {
+    /// Whether every kind was listed once: before that, nothing can be said to be missing.
+    pub fn is_complete(&self) -> bool {
+        self.namespaces.complete && self.quotas.complete && self.limits.complete && self.bindings.complete
+    }
+
+    /// Takes in what a watch says. Returns whether it may change a plan.
+    pub fn take(&mut self, seen: Seen) -> bool {
+        match seen {
+            Seen::Namespace(event) => self.namespaces.take(event, |o| namespace(o.metadata)),
+            Seen::Quota(event) => self.quotas.take(event, quota),
+            Seen::Limits(event) => self.limits.take(event, limits),
+            Seen::Binding(event) => self.bindings.take(event, binding),
+            Seen::Failed(error) => {
+                tracing::warn!(%error, "a watch of the cluster failed and is begun again");
+                false
+            }
+        }
+    }
+
+    /// Takes in what a write returned.
+    pub(super) fn wrote(&mut self, tool: &ToolName, written: Written) {
+        match written {
+            Written::Namespace(metadata) => self.namespaces.put(namespace(metadata)),
+            Written::Quota(object) => self.quotas.put(quota(object)),
+            Written::Limits(object) => self.limits.put(limits(object)),
+            Written::Binding(object) => self.bindings.put(binding(object)),
+            Written::NoBinding => drop(self.bindings.items.remove(tool)),
+            Written::NamespaceDeleted => {
+                if let Some((_, seen)) = self.namespaces.items.get_mut(tool) {
+                    seen.terminating = true;
+                }
+            }
+        }
+    }
+
+    /// The state to plan with.
+    pub fn state(&self) -> ClusterState {
+        let corner = |(tool, (_, seen)): (&ToolName, &(u64, NamespaceSeen))| {
+            let corner = Corner {
+                uid: seen.uid.clone(),
+                terminating: seen.terminating,
+                labels: seen.labels.clone(),
+                annotations: seen.annotations.clone(),
+                quota: self.quotas.items.get(tool).and_then(|(_, spec)| spec.clone()),
+                limits: self.limits.items.get(tool).and_then(|(_, spec)| spec.clone()),
+                binding: self.bindings.items.get(tool).map(|(_, binding)| binding.clone()),
+            };
+            (tool.clone(), corner)
+        };
+        ClusterState { namespaces: self.namespaces.items.iter().map(corner).collect(), homes: self.homes.clone() }
+    }
+}
+
+/// A tool, an object's version, and what matters of the object.
+type Read<T> = Option<(ToolName, u64, T)>;
+
+impl<T> Shelf<T> {
+    fn take<K>(&mut self, event: Event<K>, read: impl Fn(K) -> Read<T>) -> bool {
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(object) => {
+                let read = read(object);
+                if let Some((tool, ..)) = &read {
+                    self.listing.insert(tool.clone());
+                }
+                self.put(read);
+            }
+            Event::InitDone => {
+                let listing = std::mem::take(&mut self.listing);
+                self.items.retain(|tool, _| listing.contains(tool));
+                self.complete = true;
+            }
+            Event::Apply(object) => self.put(read(object)),
+            Event::Delete(object) => {
+                if let Some((tool, version, _)) = read(object)
+                    && self.items.get(&tool).is_some_and(|(known, _)| *known <= version)
+                {
+                    self.items.remove(&tool);
+                }
+            }
+        }
+        self.complete
+    }
+
+    /// Keeps an object unless a later version of it is known.
+    fn put(&mut self, read: Read<T>) {
+        if let Some((tool, version, item)) = read
+            && self.items.get(&tool).is_none_or(|(known, _)| *known <= version)
+        {
+            self.items.insert(tool, (version, item));
+        }
+    }
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), listing: BTreeSet::new(), complete: false }
+    }
+}
+
+fn namespace(metadata: ObjectMeta) -> Read<NamespaceSeen> {
+    let tool = ToolName::of_namespace(metadata.name.as_deref()?)?;
+    let seen = NamespaceSeen {
+        uid: metadata.uid.unwrap_or_default(),
+        terminating: metadata.deletion_timestamp.is_some(),
+        labels: metadata.labels.unwrap_or_default(),
+        annotations: metadata.annotations.unwrap_or_default(),
+    };
+    Some((tool, version(metadata.resource_version.as_deref()), seen))
+}
+
+fn quota(object: ResourceQuota) -> Read<Option<ResourceQuotaSpec>> {
+    let (tool, version) = owned(&object.metadata, ToolName::namespace)?;
+    Some((tool, version, object.spec))
+}
+
+fn limits(object: LimitRange) -> Read<Option<LimitRangeSpec>> {
+    let (tool, version) = owned(&object.metadata, ToolName::namespace)?;
+    Some((tool, version, object.spec))
+}
+
+fn binding(object: RoleBinding) -> Read<Binding> {
+    let (tool, version) = owned(&object.metadata, objects::binding_name)?;
+    Some((tool, version, Binding { role: object.role_ref, subjects: object.subjects.unwrap_or_default() }))
+}
+
+/// The tool of an object in a tool's namespace, if it has the name that ours has there.
+fn owned(metadata: &ObjectMeta, name: impl Fn(&ToolName) -> String) -> Option<(ToolName, u64)> {
+    let tool = ToolName::of_namespace(metadata.namespace.as_deref()?)?;
+    let is_ours = metadata.name.as_deref() == Some(name(&tool).as_str());
+    is_ours.then(|| (tool, version(metadata.resource_version.as_deref())))
+}
+
+/// Versions of one kind of object grow (Kubernetes says so since 1.35); one that cannot be read counts as the newest.
+fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,85 @@
+//! Tools whose work failed, and when each is tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hearth_core::ToolName;
+use tokio::time::Instant;
+
+/// The first pause; each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(500);
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Tools that failed. One whose time has come stays in here, so that its next pause is longer.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(BTreeMap<ToolName, Retry>);
+
+#[derive(Debug)]
+struct Retry {
+    failures: u32,
+    /// `None` once the time has come.
+    at: Option<Instant>,
+}
+
+impl Waiting {
+    /// A tool failed (again). Returns for how long it waits.
+    pub(super) fn failed(&mut self, tool: &ToolName) -> Duration {
+        let retry = self.0.entry(tool.clone()).or_insert(Retry { failures: 0, at: None });
+        let pause = FIRST.saturating_mul(1 << retry.failures.min(10)).min(LONGEST);
+        retry.failures = retry.failures.saturating_add(1);
+        retry.at = Some(Instant::now() + pause);
+        pause
+    }
+
+    /// A tool is as it should be, or is another now.
+    pub(super) fn forget(&mut self, tool: &ToolName) {
+        self.0.remove(tool);
+    }
+
+    /// Forgets all tools but those that are named.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(&ToolName) -> bool) {
+        self.0.retain(|tool, _| is_kept(tool));
+    }
+
+    pub(super) fn is_waiting(&self, tool: &ToolName) -> bool {
+        self.0.get(tool).is_some_and(|retry| retry.at.is_some())
+    }
+
+    /// Ends the wait of those whose time has come. Returns whether there are any.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        let due = self.0.values_mut().filter(|retry| retry.at.is_some_and(|at| at <= now));
+        due.map(|retry| retry.at = None).count() > 0
+    }
+
+    /// When the next wait ends.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.values().filter_map(|retry| retry.at).min()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let (mut waiting, tool) = (Waiting::default(), "a".parse().unwrap());
+        assert_eq!(waiting.failed(&tool), Duration::from_millis(500));
+        assert_eq!(waiting.failed(&tool), Duration::from_secs(1));
+        assert!(waiting.is_waiting(&tool) && !waiting.wake(Instant::now()));
+        assert!(waiting.wake(Instant::now() + Duration::from_secs(2)));
+        assert!(!waiting.is_waiting(&tool) && waiting.next().is_none());
+        assert_eq!(waiting.failed(&tool), Duration::from_secs(2));
+        for _ in 0..40 {
+            assert!(waiting.failed(&tool) <= LONGEST);
+        }
+        waiting.forget(&tool);
+        assert_eq!(waiting.failed(&tool), Duration::from_millis(500));
+    }
+}

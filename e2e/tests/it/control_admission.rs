@@ -325,8 +325,14 @@ async fn with_the_webhook_dead_the_policies_still_refuse() {
     let client = json!({ "url": format!("https://127.0.0.1:{port}/review") });
     register(plane, "tool-dead", client).await;
 
+    // Legal objects pass, also once the API server has tried to ask and failed.
     let legal = json!({ "containers": [{ "name": "a", "image": "registry.hearth.internal/a" }] });
-    run(plane, "tool-dead", legal).await.unwrap();
+    let deadline = Instant::now() + EFFECT;
+    while !has_failed_open(plane).await {
+        run(plane, "tool-dead", legal.clone()).await.unwrap();
+        assert!(Instant::now() < deadline, "the API server does not ask the webhook");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let illegal = json!({ "containers": [{ "name": "a", "image": "elsewhere.example/a" }] });
     let refusal = run(plane, "tool-dead", illegal).await.unwrap_err().to_string();
     assert!(refusal.contains("hearth-tool-pods") && refusal.contains("elsewhere.example/a"), "{refusal}");
@@ -334,6 +340,14 @@ async fn with_the_webhook_dead_the_policies_still_refuse() {
         "hostPID": true, "containers": [{ "name": "a", "image": "registry.hearth.internal/a" }],
     });
     assert!(run(plane, "tool-dead", foreign).await.unwrap_err().to_string().contains("spec.hostPID"));
+}
+
+/// Whether a webhook did not answer and was passed over.
+async fn has_failed_open(plane: &ControlPlane) -> bool {
+    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let metrics = plane.admin().await.request_text(request).await.unwrap();
+    let count = "apiserver_admission_webhook_fail_open_count{name=\"admission.hearth.internal\"";
+    metrics.lines().any(|line| line.starts_with(count))
 }
 
 /// Registers a webhook as the platform's is, but for one namespace and where it is. It takes the API

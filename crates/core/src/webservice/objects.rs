@@ -338,15 +338,46 @@ mod tests {
         })
     }
 
-    #[test]
-    fn the_deployment_is_complete() {
-        let made = serde_json::to_value(objects(&settings()).deployment).unwrap();
+    fn container() -> serde_json::Value {
         let probe = |failures: i32| {
             json!({
                 "tcpSocket": {"port": 8000}, "periodSeconds": 1, "timeoutSeconds": 1,
                 "successThreshold": 1, "failureThreshold": failures,
             })
         };
+        json!({
+            "name": "webservice",
+            "image": "registry.hearth.internal/hearth/static",
+            "imagePullPolicy": "Always",
+            "command": ["/usr/bin/webservice-runner", "--type", "static", "--port", "8000"],
+            "workingDir": "/data/project/wikibot",
+            "env": [
+                {"name": "HOME", "value": "/data/project/wikibot"},
+                {"name": "TOOL_DATA_DIR", "value": "/data/project/wikibot"},
+                {"name": "PORT", "value": "8000"},
+                {"name": "TOOL_WEB_PORT", "value": "8000"},
+            ],
+            "ports": [{"name": "http", "containerPort": 8000, "protocol": "TCP"}],
+            "readinessProbe": probe(3),
+            "startupProbe": probe(120),
+            "resources": {
+                "limits": {"cpu": "500m", "memory": "512Mi"},
+                "requests": {"cpu": "125m", "memory": "256Mi"},
+            },
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "privileged": false,
+                "readOnlyRootFilesystem": true, "runAsUser": 50001, "runAsGroup": 50001, "runAsNonRoot": true,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumeMounts": [
+                {"name": "home", "mountPath": "/data/project/wikibot"}, {"name": "tmp", "mountPath": "/tmp"},
+            ],
+        })
+    }
+
+    #[test]
+    fn the_deployment_is_complete() {
+        let made = serde_json::to_value(objects(&settings()).deployment).unwrap();
         let pod = json!({
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
@@ -359,34 +390,7 @@ mod tests {
                 {"name": "home", "hostPath": {"path": "/data/project/wikibot", "type": "Directory"}},
                 {"name": "tmp", "emptyDir": {}},
             ],
-            "containers": [{
-                "name": "webservice",
-                "image": "registry.hearth.internal/hearth/static",
-                "imagePullPolicy": "Always",
-                "command": ["/usr/bin/webservice-runner", "--type", "static", "--port", "8000"],
-                "workingDir": "/data/project/wikibot",
-                "env": [
-                    {"name": "HOME", "value": "/data/project/wikibot"},
-                    {"name": "TOOL_DATA_DIR", "value": "/data/project/wikibot"},
-                    {"name": "PORT", "value": "8000"},
-                    {"name": "TOOL_WEB_PORT", "value": "8000"},
-                ],
-                "ports": [{"name": "http", "containerPort": 8000, "protocol": "TCP"}],
-                "readinessProbe": probe(3),
-                "startupProbe": probe(120),
-                "resources": {
-                    "limits": {"cpu": "500m", "memory": "512Mi"},
-                    "requests": {"cpu": "125m", "memory": "256Mi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "privileged": false,
-                    "readOnlyRootFilesystem": true, "runAsUser": 50001, "runAsGroup": 50001, "runAsNonRoot": true,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "volumeMounts": [
-                    {"name": "home", "mountPath": "/data/project/wikibot"}, {"name": "tmp", "mountPath": "/tmp"},
-                ],
-            }],
+            "containers": [container()],
         });
         let annotations = json!({"toolforge.org/started-at": "2026-11-22T18:00:00.25Z"});
         let expected = json!({

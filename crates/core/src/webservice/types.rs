@@ -1,6 +1,6 @@
 //! The types of web services, as an operator lists them at run time.
 //!
-//! The list is the key `images-v1.yaml` of the ConfigMap `hearth-public/image-config`, which everyone with an account
+//! The list is the key `images-v1.yaml` of the `ConfigMap` `hearth-public/image-config`, which everyone with an account
 //! may read. It maps a type's name to what is known of it:
 //!
 //! ```yaml
@@ -21,10 +21,10 @@ use serde::Deserialize;
 use super::yaml::{self, YamlError};
 use crate::image::{ImageError, ImageRef};
 
-/// The ConfigMap of [`crate::names::PUBLIC_NAMESPACE`] that holds the list.
+/// The `ConfigMap` of [`crate::names::PUBLIC_NAMESPACE`] that holds the list.
 pub const CONFIG_MAP: &str = "image-config";
 
-/// The ConfigMap's key that holds the list.
+/// Its key that holds the list.
 pub const KEY: &str = "images-v1.yaml";
 
 /// All types.

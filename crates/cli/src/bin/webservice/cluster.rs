@@ -227,8 +227,12 @@ impl Cluster {
     /// What is said of an error of the Kubernetes API.
     pub(crate) fn failure(&self, error: kube::Error) -> Failure {
         let kube::Error::Api(status) = error else {
+            let what = match &error {
+                kube::Error::SerdeError(_) => "gave an answer that cannot be understood",
+                _ => "cannot be reached",
+            };
             return Failure::cluster(format!(
-                "the cluster at {} cannot be reached ({}); try again, and tell the platform's operators if it stays so",
+                "the cluster at {} {what} ({}); try again, and tell the platform's operators if it stays so",
                 self.server,
                 innermost(&error)
             ));

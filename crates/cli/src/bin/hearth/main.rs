@@ -11,6 +11,7 @@ mod host_command;
 mod images;
 mod instance;
 mod kubernetes;
+mod listing;
 mod network;
 mod node;
 mod person;

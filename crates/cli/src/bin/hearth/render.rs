@@ -159,7 +159,7 @@ impl Overlay {
     fn with_images(&self, text: &str, platform: &Platform) -> String {
         self.images.iter().fold(text.to_owned(), |text, (name, digest)| {
             let whole = format!("image: {}/hearth/{name}@{digest}\n", platform.registry.host);
-            text.replace(&format!("image: hearth/{name}\n"), &whole)
+            text.replace(&format!("image: registry.hearth.internal/hearth/{name}\n"), &whole)
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -96,6 +96,25 @@ pub async fn namespace_annotated(
         namespace.and_then(|n| n.metadata.annotations.as_ref()).is_some_and(|a| a.contains_key(annotation))
     };
     wait(Api::all(client.clone()), name, ready, limit).await.with_context(|| format!("`accounts` did not make {name}"))
+}
+
+/// Waits until a StatefulSet runs as it was last described.
+pub async fn stateful_set_ready(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let ready = |set: Option<&StatefulSet>| {
+        let Some((set, status)) = set.and_then(|s| Some((s, s.status.as_ref()?))) else { return false };
+        let wanted = set.spec.replicas.unwrap_or(1);
+        status.observed_generation >= set.metadata.generation
+            && status.current_revision == status.update_revision
+            && status.available_replicas.unwrap_or(0) >= wanted
+    };
+    wait(Api::namespaced(client.clone(), namespace), name, ready, limit)
+        .await
+        .with_context(|| format!("{name} did not become ready; see `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs {name}-0`"))
 }
 
 async fn wait<K>(api: Api<K>, name: &str, condition: impl Condition<K>, limit: Duration) -> anyhow::Result<()>

@@ -103,11 +103,13 @@ impl Overlay {
         }
         let fingerprint: String =
             digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let mut patches = vec![json!({
-            "target": {"kind": "Deployment", "namespace": "hearth-system"},
-            "patch": json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "each"}, "spec": {"template": {
-                "metadata": {"annotations": {"hearth.internal/configuration": fingerprint}}}}}).to_string()
-        })];
+        // Pods read configuration and secrets when they start, so another fingerprint makes them start anew.
+        let restarting = |kind: &str| {
+            let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
+                "metadata": {"annotations": {"hearth.internal/configuration": fingerprint}}}}});
+            json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})
+        };
+        let mut patches = vec![restarting("Deployment"), restarting("StatefulSet")];
         for (namespace, name, address) in &self.addresses {
             let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
             patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));

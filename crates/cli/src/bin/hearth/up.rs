@@ -153,13 +153,15 @@ async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {
         (PLATFORM_NAMESPACE, "accounts"),
         (PLATFORM_NAMESPACE, "admission"),
         (PLATFORM_NAMESPACE, "bastion"),
-        (PLATFORM_NAMESPACE, "directory"),
-        (PLATFORM_NAMESPACE, "registry"),
         (PLATFORM_NAMESPACE, "registry-auth"),
         (PLATFORM_NAMESPACE, "signer"),
     ];
     let waits = parts.map(|(namespace, name)| kubernetes::deployment_ready(client, namespace, name, PATIENCE));
-    futures::future::try_join_all(waits).await.map(drop)
+    let stateful = ["directory", "registry"];
+    let stateful = stateful.map(|name| kubernetes::stateful_set_ready(client, PLATFORM_NAMESPACE, name, PATIENCE));
+    futures::future::try_join(futures::future::try_join_all(waits), futures::future::try_join_all(stateful))
+        .await
+        .map(drop)
 }
 
 /// Writes everything that the instance's programs read, returning how many certificates were made.

@@ -129,6 +129,7 @@ where
     let api: Api<K> = Api::all(client);
     let mut version: Option<String> = None;
     let mut pause = PAUSES.0;
+    let mut failing = false;
     while !to.is_closed() {
         let begun = Instant::now();
         let end = match &mut version {
@@ -143,6 +144,9 @@ where
         };
         match end {
             End::Over if begun.elapsed() >= SETTLED => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
+                }
                 pause = PAUSES.0;
                 continue;
             }
@@ -151,7 +155,10 @@ where
             End::Expired => version = None,
             End::Failed(error) => {
                 metrics.watch_failures.get_or_create(&KindLabel { kind: K::KIND.as_str() }).inc();
-                tracing::warn!(kind = K::KIND.as_str(), error, "the cluster is not heard of");
+                // Once for each outage; the metric counts the rest.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(kind = K::KIND.as_str(), error, "the cluster is not heard of");
+                }
             }
         }
         tokio::time::sleep(pause).await;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{INGRESS_CLASS, annotation};
 use crate::{Host, ToolName};
 
-/// Who writes the EndpointSlices that are believed. Tools may only read EndpointSlices; this says so a second time.
+/// Who writes the `EndpointSlice`s that are believed. Tools may only read them; this says so a second time.
 const ENDPOINT_CONTROLLERS: &[&str] = &["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
 /// The kinds of objects that shape the table.
@@ -105,13 +105,13 @@ pub struct ServiceFact {
 /// A TCP port with its name; the only port of a service may have the empty name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortFact {
-    /// The name, by which an EndpointSlice says what the port is on its addresses.
+    /// The name, by which an `EndpointSlice` says what the port is on its addresses.
     pub name: String,
-    /// The number: of a Service what clients name, of an EndpointSlice what is dialled.
+    /// The number: of a Service what clients name, of an `EndpointSlice` what is dialled.
     pub number: u16,
 }
 
-/// Of an EndpointSlice.
+/// Of an `EndpointSlice`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceFact {
     /// The service whose addresses these are.

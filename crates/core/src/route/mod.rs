@@ -1,6 +1,6 @@
 //! The table of routes: from a host and a path to the addresses of a web service.
 //!
-//! [`facts`] keeps of each Namespace, Ingress, Service and EndpointSlice what routing needs; the [`Index`] takes
+//! [`facts`] keeps of each Namespace, Ingress, Service and `EndpointSlice` what routing needs; the [`Index`] takes
 //! their changes and keeps one sub-table for each tool; a [`Table`] is an immutable view of all of them that is
 //! cheap to make, so that readers swap it whole. [`Table::route`] is the only place that decides where a request goes.
 //!
@@ -8,7 +8,7 @@
 //! - A route leads to the tool whose host it is. Only objects of namespace `tool-<t>` shape the sub-table of `<t>`,
 //!   and an Ingress counts for the hosts that [`Domains::place`](crate::Domains::place) gives to `<t>`, the same
 //!   function that admission calls. An Ingress in `tool-a` for the host of `b` routes nothing.
-//! - Only addresses from EndpointSlices that the endpoint controllers wrote are ever candidates.
+//! - Only addresses from `EndpointSlice`s that the endpoint controllers wrote are ever candidates.
 //! - A change costs what changed: the sub-table of one tool, and the list of the tools that share its shard.
 //!
 //! What Ingress v1 leaves open is decided so: `ImplementationSpecific` is `Prefix`; a rule without a host and a

@@ -11,17 +11,22 @@ pub(super) enum Format {
 /// The form that `accept` likes best. HTML when nothing is said, or nothing that we have is wanted.
 pub(super) fn format(accept: Option<&str>) -> Format {
     let ranges: Vec<(&str, f32)> = accept.unwrap_or_default().split(',').map(range).collect();
-    let quality = |exact: &str, group: &str| {
-        let find = |wanted: &str| ranges.iter().find(|(range, _)| range.eq_ignore_ascii_case(wanted)).map(|(_, q)| *q);
-        find(exact).or_else(|| find(group)).or_else(|| find("*/*")).unwrap_or(0.0)
+    // The most exact range that fits gives the weight; of two equal weights the one more exactly asked for wins, so
+    // that what names JSON and takes anything gets JSON.
+    let liking = |exact: &str, group: &str| {
+        let weight =
+            |wanted: &str| ranges.iter().find(|(range, _)| range.eq_ignore_ascii_case(wanted)).map(|(_, q)| *q);
+        let fitting = [(exact, 2), (group, 1), ("*/*", 0)];
+        let mut found = fitting.iter().filter_map(|(range, exactness)| Some((weight(range)?, *exactness)));
+        found.next().filter(|(weight, _)| *weight > 0.0)
     };
     let forms = [
-        (Format::Html, quality("text/html", "text/*")),
-        (Format::Json, quality("application/json", "application/*")),
-        (Format::Text, quality("text/plain", "text/*")),
+        (Format::Html, liking("text/html", "text/*")),
+        (Format::Json, liking("application/json", "application/*")),
+        (Format::Text, liking("text/plain", "text/*")),
     ];
-    // Of equals the first is taken.
-    forms.into_iter().fold((Format::Html, 0.0), |best, form| if form.1 > best.1 { form } else { best }).0
+    // Of equals the first is taken; nothing is less than anything.
+    forms.into_iter().fold((Format::Html, None), |best, form| if form.1 > best.1 { form } else { best }).0
 }
 
 /// A media range and its weight.

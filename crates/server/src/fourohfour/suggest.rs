@@ -74,7 +74,7 @@ mod tests {
             let found = suggest(&wanted.parse().unwrap(), names.iter());
             found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(suggested("wikibto"), "wikibit wikibot wikibt");
+        assert_eq!(suggested("wikibto"), "wikibot wikibt wikibit");
         assert_eq!(suggested("hallo"), "hello");
         assert_eq!(suggested("hexx"), "");
         assert_eq!(suggested("unrelated"), "");

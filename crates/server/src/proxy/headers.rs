@@ -31,7 +31,7 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Fields by which a proxy speaks of the visitor. Only ours reach a tool. `Proxy` becomes HTTP_PROXY in CGI programs.
+/// Fields by which a proxy speaks of the visitor. Only ours reach a tool. `Proxy` becomes `HTTP_PROXY` in CGI programs.
 const OURS: [&str; 14] = [
     "forwarded",
     "proxy",

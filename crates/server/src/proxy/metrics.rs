@@ -110,7 +110,7 @@ impl Metrics {
         self.latency.observe(elapsed.as_secs_f64());
     }
 
-    /// In the text format of OpenMetrics.
+    /// In the text format of `OpenMetrics`.
     pub(super) fn render(&self, freshness: &Freshness) -> String {
         for kind in Kind::ALL {
             if let Some(age) = freshness.age_of(kind) {

@@ -1,8 +1,8 @@
 //! The front proxy: from a browser's request to the pod of a tool.
 //!
 //! While it handles a request it reads the table of routes and nothing else: no API, no directory, no disk. The table
-//! is replaced whole when the cluster changes ([`watch`]); sockets, connections and WebSockets do not notice. A table
-//! that is older than 30 s is not dialled from ([`freshness`]): better no page than another tool's.
+//! is replaced whole when the cluster changes (module `watch`); no socket and no connection notices. A table
+//! that is older than 30 s is not dialled from (module `freshness`): better no page than another tool's.
 //!
 //! It never tells a tool the visitor's address, never passes on a request of which two hosts could be read, and never
 //! collects a body.
@@ -75,7 +75,7 @@ pub struct Args {
 
 /// All that answering a request needs. Made once, given to every connection.
 pub struct Door {
-    pub(crate) table: tokio::sync::watch::Receiver<Arc<Table>>,
+    table: tokio::sync::watch::Receiver<Arc<Table>>,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     upstream: upstream::Upstream,

@@ -38,7 +38,10 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// How many objects are listed at a time.
 const PAGE: u32 = 500;
 
-/// The shortest and the longest pause after a failure.
+/// A watch that lasted so long was a good one.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The shortest and the longest pause after a watch that was not.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How many messages are taken together before the table is replaced.
@@ -126,27 +129,40 @@ where
     let api: Api<K> = Api::all(client);
     let mut version: Option<String> = None;
     let mut pause = PAUSES.0;
+    let mut failing = false;
     while !to.is_closed() {
+        let begun = Instant::now();
         let end = match &mut version {
             None => match list(&api, &to).await {
                 Ok(listed) => {
                     version = Some(listed);
-                    End::Over
+                    continue;
                 }
                 Err(end) => end,
             },
             Some(version) => watch_once(&api, version, &to).await,
         };
         match end {
-            End::Over => pause = PAUSES.0,
+            End::Over if begun.elapsed() >= SETTLED => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
+                }
+                pause = PAUSES.0;
+                continue;
+            }
+            // Ends at once, again and again, must not become a load for the API server.
+            End::Over => (),
             End::Expired => version = None,
             End::Failed(error) => {
                 metrics.watch_failures.get_or_create(&KindLabel { kind: K::KIND.as_str() }).inc();
-                tracing::warn!(kind = K::KIND.as_str(), error, "the cluster is not heard of");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
+                // Once for each outage; the metric counts the rest.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(kind = K::KIND.as_str(), error, "the cluster is not heard of");
+                }
             }
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The pages, from the cluster's namespaces to what a visitor sees through the front door.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up fails")]
+
 use std::sync::Arc;
 
 use hearth_server::fourohfour::{self, Pages, Tools};

@@ -1,5 +1,7 @@
 //! A fake API server: lists and watches of the kinds that the front door follows, with all that can go wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up fails")]
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;

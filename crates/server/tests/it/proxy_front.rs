@@ -1,5 +1,7 @@
 //! A front door in process, and what stands on both of its sides.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where its set-up fails")]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

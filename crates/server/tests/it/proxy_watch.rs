@@ -1,5 +1,7 @@
 //! The front door's table while the cluster changes, the API server goes away, and the proxy starts again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up fails")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,3 +3,5 @@
 mod control_admission;
 mod control_plane;
 mod control_webhook;
+mod platform;
+mod platform_newcomer;

@@ -36,8 +36,11 @@ pub fn purge(instance: &Instance) -> anyhow::Result<()> {
         }
     }
     std::fs::remove_dir_all(home).with_context(|| format!("failed to remove {}", home.display()))?;
-    // Only an empty folder that a node needed on the host; not empty means that it is somebody's.
-    let _ = std::fs::remove_dir("/data");
+    // An empty folder that nodes need on the host to mount their own on. The kernel lets it be removed while a node of
+    // another instance has its homes there, and unmounts them.
+    if !sysctl::an_instance_is_up()? {
+        let _ = std::fs::remove_dir("/data");
+    }
     eprintln!("Hearth is gone from {}. Builds stay in {}.", home.display(), instance.place.cache.display());
     Ok(())
 }

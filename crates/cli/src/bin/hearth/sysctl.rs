@@ -57,6 +57,11 @@ pub fn restore(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether any instance on this machine is noted as up.
+pub fn an_instance_is_up() -> anyhow::Result<bool> {
+    Ok(!read_note()?.instances.is_empty())
+}
+
 fn remember(instance: &Instance, name: &str) -> anyhow::Result<()> {
     let mut notes = notes(instance)?;
     if !notes.contains_key(name) {

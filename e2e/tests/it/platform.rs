@@ -181,9 +181,8 @@ impl Platform {
 
     /// Gives a tool a page and puts it on the web.
     pub(crate) fn serve(&self, tool: &str, page: &str) {
-        let script = format!(
-            "mkdir -p ~/public_html && echo \"{page}\" > ~/public_html/index.html && webservice static start"
-        );
+        let script =
+            format!("mkdir -p ~/public_html && echo \"{page}\" > ~/public_html/index.html && webservice static start");
         self.as_tool(tool, &script).success("webservice static start");
     }
 
@@ -197,7 +196,8 @@ impl Platform {
         self.kubectl_with(&self.path("admin.kubeconfig"), arguments, "")
     }
 
-    fn kubectl_with(&self, kubeconfig: &str, arguments: &[&str], input: &str) -> Said {
+    /// Runs kubectl on the host with a kubeconfig.
+    pub(crate) fn kubectl_with(&self, kubeconfig: &str, arguments: &[&str], input: &str) -> Said {
         let mut kubectl = Command::new(self.cache.join("bin/kubectl"));
         kubectl.args(["--kubeconfig", kubeconfig]).args(arguments);
         said(kubectl, input)
@@ -268,7 +268,7 @@ impl Said {
 
     /// Checks that it ended with this code and that what it said has all these parts.
     #[track_caller]
-    pub(crate) fn refused(&self, code: i32, parts: &[&str]) {
+    pub(crate) fn says(&self, code: i32, parts: &[&str]) {
         let missing: Vec<_> = parts.iter().filter(|part| !self.all().contains(**part)).collect();
         assert!(self.code == Some(code) && missing.is_empty(), "wants {code}, lacks {missing:?}: {self:#?}");
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::platform::{DOMAIN, eventually, platform, url, SOON};
+use crate::platform::{DOMAIN, SOON, eventually, platform, url};
 
 #[test]
 fn the_first_tool_is_served_over_tls() {
@@ -19,7 +19,7 @@ fn the_first_tool_is_served_over_tls() {
 fn a_maintainer_puts_a_tool_on_the_web() {
     let (platform, _calm) = platform();
     let said = platform.hearth(&["tool", "create", "wikibot", "--maintainer", "member1"]);
-    said.refused(0, &["Created the tool 'wikibot'", "webservice TYPE start"]);
+    said.says(0, &["Created the tool 'wikibot'", "webservice TYPE start"]);
     eventually(SOON, "member1 becomes wikibot", || {
         let said = platform.ssh("member1", "become wikibot test -e .kube/config", "");
         if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
@@ -58,7 +58,7 @@ fn a_maintainer_puts_a_tool_on_the_web() {
     platform.answers("wikibot", 503, "webservice start");
     let page = platform.page("wikibot");
     assert!(page.body.contains("wikibot") && page.body.contains("member1"), "{page:?}");
-    platform.as_tool("wikibot", "webservice status").refused(0, &["Your webservice is not running"]);
+    platform.as_tool("wikibot", "webservice status").says(0, &["Your webservice is not running"]);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_python_tool_serves() {
     let (platform, _calm) = platform();
     platform.tool("snake", "member1");
     let said = platform.as_tool("snake", "webservice python3.11 start");
-    said.refused(1, &["the type 'python3.11' needs the folder ~/www/python/src"]);
+    said.says(1, &["the type 'python3.11' needs the folder ~/www/python/src"]);
     let app = "def app(environ, start):\n    \
                start(\"200 OK\", [(\"Content-Type\", \"text/plain\")])\n    \
                return [(\"path \" + environ[\"PATH_INFO\"]).encode()]\n";
@@ -75,9 +75,8 @@ fn a_python_tool_serves() {
     platform.as_tool("snake", "webservice python3.11 start").success("webservice python3.11 start");
     let answer = platform.get(&format!("{}one/two", url("snake")));
     assert_eq!((answer.status, answer.body.as_str()), (200, "path /one/two"), "{answer:?}");
-    // What it was started with is remembered.
-    platform.as_tool("snake", "webservice stop").success("webservice stop");
-    let said = platform.as_tool("snake", "webservice start").success("webservice start");
+    // What it was started with is remembered for as long as it runs.
+    let said = platform.as_tool("snake", "webservice restart").success("webservice restart");
     assert!(said.all().contains("python3.11"), "{said:?}");
     assert_eq!(platform.page("snake").status, 200);
 }
@@ -86,6 +85,8 @@ fn a_python_tool_serves() {
 fn without_a_type_the_types_are_told() {
     let (platform, _calm) = platform();
     platform.tool("typeless", "member1");
-    platform.as_tool("typeless", "webservice start").refused(1, &["no type of web service is given", "static", "python3.11"]);
-    platform.as_tool("typeless", "webservice perl start").refused(1, &["'perl' is not a type", "static", "python3.11"]);
+    platform
+        .as_tool("typeless", "webservice start")
+        .says(1, &["no type of web service is given", "static", "python3.11"]);
+    platform.as_tool("typeless", "webservice perl start").says(1, &["'perl' is not a type", "static", "python3.11"]);
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use hearth_core::names::{FOUROHFOUR, annotation};
 use hearth_core::{Platform, ToolName};
 use hearth_directory::{Connection, NewPerson, NewTool};
@@ -13,6 +13,7 @@ use kube::api::Api;
 
 use crate::host_command::Run;
 use crate::instance::{Instance, service};
+use crate::patience::until_ok;
 use crate::{kubernetes, secrets};
 
 /// The tool that shows that everything works.
@@ -38,8 +39,10 @@ pub fn connection(instance: &Instance) -> anyhow::Result<Connection> {
 }
 
 /// Makes the first people and tools that are missing; says which.
-pub async fn people_and_tools(instance: &Instance) -> anyhow::Result<String> {
-    let mut directory = connection(instance)?.connect().await?;
+pub async fn people_and_tools(instance: &Instance, patience: Duration) -> anyhow::Result<String> {
+    let connection = connection(instance)?;
+    // Kubernetes may still tell of the directory's last run; only the directory itself knows that it answers.
+    let mut directory = until_ok(patience, || connection.connect()).await?;
     let mut made = Vec::new();
     let (people, _) = directory.people().await?;
     for person in secrets::PEOPLE {
@@ -75,27 +78,24 @@ pub async fn serve(instance: &Instance, patience: Duration) -> anyhow::Result<()
     let namespace = format!("tool-{HELLO}");
     kubernetes::namespace_annotated(&client, &namespace, annotation::UID, patience).await?;
     let deployments: Api<Deployment> = Api::namespaced(client, &namespace);
-    if deployments.get_opt(HELLO).await?.is_none() && !was_stopped(instance) {
+    if deployments.get_opt(HELLO).await?.is_none() {
+        if instance.path(format!("data/project/{HELLO}/service.manifest")).exists() {
+            // It was started once and then stopped by its maintainer, and `up` does not know better.
+            return Ok(());
+        }
         start(instance, patience).await?;
-    } else if was_stopped(instance) && deployments.get_opt(HELLO).await?.is_none() {
-        // Its maintainer stopped it, and `up` does not know better.
-        return Ok(());
     }
-    let answered = until(patience, || answer(instance).is_some_and(|status| status == "200")).await;
-    if !answered {
-        let last = answer(instance).unwrap_or_else(|| "no answer".to_owned());
-        bail!(
-            "https://{HELLO}.{}/ does not serve its page ({last}); see {} and `kubectl -n {namespace} describe pods`",
+    let served = || async {
+        let status = answer(instance)?;
+        if status == "200" { Ok(()) } else { Err(anyhow::anyhow!("it answers with status {status}")) }
+    };
+    until_ok(patience, served).await.with_context(|| {
+        format!(
+            "https://{HELLO}.{}/ does not serve its page; see {} and `kubectl -n {namespace} describe pods`",
             instance.domain(),
             instance.text("log/proxy.log")
-        );
-    }
-    Ok(())
-}
-
-/// Whether the tool was started once, as its state file in the home tells.
-fn was_stopped(instance: &Instance) -> bool {
-    instance.path(format!("data/project/{HELLO}/service.manifest")).exists()
+        )
+    })
 }
 
 /// What a maintainer types: become the tool, write a page, start it. Tried again until the home and the name service
@@ -103,21 +103,22 @@ fn was_stopped(instance: &Instance) -> bool {
 async fn start(instance: &Instance, patience: Duration) -> anyhow::Result<()> {
     let script = "mkdir -p ~/public_html && { [ -e ~/public_html/index.html ] || cat > ~/public_html/index.html; } && webservice static start";
     let ready = instance.path(format!("data/project/{HELLO}/.kube/config"));
-    if !until(patience, || ready.exists()).await {
-        bail!("`accounts` did not write {}; see `kubectl -n hearth-system logs deployment/accounts`", ready.display());
-    }
-    let mut last = String::new();
-    let logged_in = until(patience, || match ssh(instance, &format!("become {HELLO} true"), "") {
-        Ok(_) => true,
-        Err(error) => {
-            last = format!("{error:#}");
-            false
-        }
-    });
-    if !logged_in.await {
-        bail!("logging in at the bastion and becoming {HELLO} does not work: {last}");
-    }
+    let written = || async { std::fs::metadata(&ready).with_context(|| format!("{} is not there", ready.display())) };
+    until_ok(patience, written)
+        .await
+        .context("`accounts` did not finish; see `kubectl -n hearth-system logs deployment/accounts`")?;
+    until_ok(patience, || async { ssh(instance, &format!("become {HELLO} true"), "") })
+        .await
+        .with_context(|| format!("logging in at the bastion and becoming {HELLO} does not work"))?;
     ssh(instance, &format!("become {HELLO} bash -c '{script}'"), PAGE).map(drop)
+}
+
+/// Waits until people can log in.
+pub async fn bastion(instance: &Instance, patience: Duration) -> anyhow::Result<()> {
+    until_ok(patience, || async { ssh(instance, "true", "") }).await.map(drop).with_context(|| {
+        let log = instance.text("log/bastion-port.log");
+        format!("logging in at the bastion does not work; see {log} and `kubectl -n hearth-system logs deployment/bastion --all-containers`")
+    })
 }
 
 /// Runs a command on the bastion as the first person.
@@ -133,22 +134,21 @@ fn ssh(instance: &Instance, command: &str, input: &str) -> anyhow::Result<String
 }
 
 /// The status with which the front door answers for the first tool.
-fn answer(instance: &Instance) -> Option<String> {
+fn answer(instance: &Instance) -> anyhow::Result<String> {
     let host = format!("{HELLO}.{}", instance.domain());
     let resolve = format!("{host}:443:{}", instance.place.address);
     Run::new("curl")
-        .args(["--silent", "--max-time", "10", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "10",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            "--cacert",
+        ])
         .args([&instance.text("ca.crt"), "--resolve", &resolve, &format!("https://{host}/")])
         .output()
-        .ok()
-}
-
-/// Tries until it succeeds or patience is at its end; whether it did.
-async fn until(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let trial = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(patience, trial).await.is_ok()
 }

@@ -218,3 +218,43 @@ fn choose_network(home: &Path) -> anyhow::Result<Network> {
     )?;
     Ok(Network { octet: u8::try_from(octet)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(home: &Path) -> Place {
+        Place { home: home.to_owned(), address: Ipv4Addr::new(127, 0, 0, 9), cache: home.join("cache") }
+    }
+
+    #[test]
+    fn an_instance_keeps_its_network() {
+        let home = tempfile::tempdir().unwrap();
+        let first = Instance::open(place(home.path())).unwrap();
+        let again = Instance::existing(place(home.path())).unwrap().unwrap();
+        assert_eq!(first.network, again.network);
+        assert!(!first.is_default());
+        assert_eq!(first.network.service(service::DNS).octets()[..2], first.network.node().octets()[..2]);
+    }
+
+    #[test]
+    fn what_cannot_be_an_instance_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let outside = Place { address: Ipv4Addr::new(10, 0, 0, 1), ..place(home.path()) };
+        assert!(Instance::open(outside).unwrap_err().to_string().contains("must be an address of this machine"));
+        std::fs::write(home.path().join("instance.json"), "{\"octet\":").unwrap();
+        let damaged = Instance::open(place(home.path())).unwrap_err();
+        assert!(damaged.to_string().contains("instance.json is damaged; write {\"octet\": N} into it"), "{damaged}");
+    }
+
+    #[test]
+    fn a_file_that_is_right_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/file");
+        assert!(write(&file, "one", 0o600).unwrap());
+        assert!(!write(&file, "one", 0o600).unwrap());
+        assert!(write(&file, "two", 0o644).unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(folder.path().join("deep")).unwrap().count(), 1, "nothing is left beside");
+    }
+}

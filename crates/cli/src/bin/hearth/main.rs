@@ -14,6 +14,7 @@ mod kubernetes;
 mod listing;
 mod network;
 mod node;
+mod patience;
 mod person;
 mod pki;
 mod preflight;
@@ -74,6 +75,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(place: Place, action: Action) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("an instance's keys, network namespaces and mounts are root's; run this as root");
+    }
     if let Action::Up(args) = action {
         return up::run(args, &Instance::open(place)?).await;
     }

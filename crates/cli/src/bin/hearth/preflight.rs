@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::host_command::Run;
+use crate::host_command::{Run, ip, ip_succeeds};
 use crate::instance::Instance;
 use crate::supervisor;
 
@@ -23,12 +23,13 @@ const FILES: &[(&str, &str)] = &[
 
 /// Checks the machine. The ports are looked at only when nothing of the instance runs yet.
 pub fn check(instance: &Instance) -> anyhow::Result<()> {
-    for (file, feature) in FILES {
-        if !Path::new(file).exists() {
-            bail!("this kernel has no {feature}; Hearth needs it to run containers");
-        }
+    let missing = missing_features()?;
+    if !missing.is_empty() {
+        bail!(
+            "this kernel lacks what containers need:\n  {}\nBoot a kernel that has it; Debian's own does",
+            missing.join("\n  ")
+        );
     }
-    check_file_systems()?;
     check_space(&instance.place.home)?;
     if !supervisor::is_running(instance) && supervisor::specs(instance)?.iter().all(|s| s.running(instance).is_none()) {
         for port in [80, 443, 2222] {
@@ -38,20 +39,37 @@ pub fn check(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_file_systems() -> anyhow::Result<()> {
+/// Everything that the kernel lacks, a line each.
+fn missing_features() -> anyhow::Result<Vec<String>> {
+    let mut missing: Vec<String> =
+        FILES.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, feature)| (*feature).to_owned()).collect();
+    let modprobe = |module: &str| Run::new("modprobe").args([module]).succeeds();
     let known = std::fs::read_to_string("/proc/filesystems")?;
-    let has = |name: &str| known.lines().any(|line| line.split_whitespace().last() == Some(name));
-    if !has("overlay") && !Run::new("modprobe").args(["overlay"]).succeeds() {
-        bail!("this kernel has no overlay file system (CONFIG_OVERLAY_FS, module `overlay`); containers need it");
+    if !known.lines().any(|line| line.split_whitespace().last() == Some("overlay")) && !modprobe("overlay") {
+        missing.push("the overlay file system (CONFIG_OVERLAY_FS, module overlay)".to_owned());
     }
     if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && !Path::new("/sys/fs/cgroup/memory").exists() {
-        bail!("no control groups are mounted at /sys/fs/cgroup; mount cgroup2 there and try again");
+        missing.push("control groups mounted at /sys/fs/cgroup (mount cgroup2 there)".to_owned());
     }
-    for module in ["br_netfilter", "nf_tables", "veth"] {
-        // Built in or loaded already makes this fail without harm; what is truly missing shows when it is used.
-        let _ = Run::new("modprobe").args([module]).succeeds();
+    // Built in or loaded already makes this fail without harm; the trials that follow tell what is truly missing.
+    for module in ["br_netfilter", "nf_tables", "veth", "bridge"] {
+        modprobe(module);
     }
-    Ok(())
+    if !Run::new("nft").args(["list", "tables"]).succeeds() {
+        missing.push("nftables (CONFIG_NF_TABLES, module nf_tables)".to_owned());
+    }
+    let trial = format!("hearth-{}", std::process::id() % 10000);
+    if ip_succeeds(&format!("link add {trial} type bridge")) {
+        ip(&format!("link delete {trial}"))?;
+    } else {
+        missing.push("network bridges (CONFIG_BRIDGE, module bridge)".to_owned());
+    }
+    if ip_succeeds(&format!("link add {trial} type veth peer name {trial}p")) {
+        ip(&format!("link delete {trial}"))?;
+    } else {
+        missing.push("pairs of virtual network devices (CONFIG_VETH, module veth)".to_owned());
+    }
+    Ok(missing)
 }
 
 fn check_space(home: &Path) -> anyhow::Result<()> {

@@ -41,6 +41,13 @@ impl Spec {
         (started_at(pid)? == started).then_some(Running { pid: Pid::from_raw(pid)? })
     }
 
+    /// Whether the process runs from a program file that has been replaced or removed since.
+    pub fn is_outdated(&self, instance: &Instance) -> bool {
+        let program = |running: Running| std::fs::read_link(format!("/proc/{}/exe", running.id())).ok();
+        let replaced = |path: PathBuf| path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+        self.running(instance).and_then(program).is_some_and(replaced)
+    }
+
     /// Starts the process in a session of its own, so that it outlives whoever started it.
     pub fn start(&self, instance: &Instance) -> anyhow::Result<Running> {
         let (program, args) = self.command.split_first().context("a process has no program")?;

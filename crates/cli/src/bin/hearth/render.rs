@@ -165,3 +165,58 @@ impl Overlay {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLATFORM: &str = "[domains]\npublic = [\"tools.example\"]\nlegacy = \"old.example\"\n[api]\nserver = \"https://10.0.0.1:6443\"\n\
+        [directory]\nurl = \"ldaps://ldap.example\"\nbase = \"dc=example\"\nbind_dn = \"cn=reader,dc=example\"\n\
+        [registry]\nhost = \"registry.example\"\n";
+
+    fn overlay(folder: &Path) -> Overlay {
+        let password = folder.join("password");
+        std::fs::write(&password, "secret").unwrap();
+        Overlay {
+            platform_toml: PLATFORM.to_owned(),
+            images: crate::images::ALL
+                .iter()
+                .map(|name| ((*name).to_owned(), format!("sha256:{}", "a".repeat(64))))
+                .collect(),
+            ca: "a certificate".to_owned(),
+            secrets: BTreeMap::from([(
+                "directory-admin".to_owned(),
+                BTreeMap::from([("password".to_owned(), password)]),
+            )]),
+            addresses: vec![("hearth-system", "ldap", "10.0.0.2".to_owned())],
+            internal_hosts: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_image_of_a_manifest_is_one_that_is_built() {
+        for (file, text) in BASE.iter().chain(FOUROHFOUR) {
+            for line in text.lines().filter(|line| line.trim_start().starts_with("image:")) {
+                let name = line.rsplit('/').next().unwrap_or_default();
+                assert!(crate::images::ALL.contains(&name), "{file}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_overlay_says_what_differs_and_changes_only_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = overlay(folder.path());
+        made.write(folder.path()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let first = read("kustomization.yaml");
+        assert!(first.contains("\"newName\": \"registry.example/hearth/hearthd\""), "{first}");
+        assert!(read("base/image-config.yaml").contains("image: registry.example/hearth/static@sha256:aaa"));
+        assert!(read("policies.json").contains("tools.example"));
+        made.write(folder.path()).unwrap();
+        assert_eq!(read("kustomization.yaml"), first);
+        std::fs::write(folder.path().join("password"), "another").unwrap();
+        made.write(folder.path()).unwrap();
+        assert_ne!(read("kustomization.yaml"), first, "another password restarts the pods that read it");
+    }
+}

@@ -21,19 +21,27 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A process that ran this long is taken to have been well.
 const WELL: Duration = Duration::from_secs(30);
 
-/// Writes down what is to run and sees to it that a supervisor is there that does it.
+/// Writes down what is to run and sees to it that a supervisor is there that does it. What runs otherwise than it is
+/// to run now, or from a program that was replaced since, is started anew.
 pub fn ensure(instance: &Instance, specs: &[Spec]) -> anyhow::Result<()> {
-    let changed = write(&file(instance), serde_json::to_string_pretty(specs)?, 0o600)?;
+    let before = self::specs(instance)?;
     let own = own_spec(instance);
-    match own.running(instance) {
-        Some(_) if !changed => Ok(()),
-        running => {
-            if let Some(running) = running {
-                running.stop(Duration::from_secs(5));
-            }
-            own.start(instance).map(drop)
+    let changed = before != specs || own.is_outdated(instance);
+    let outdated: Vec<&Spec> = before.iter().filter(|old| !specs.contains(old) || old.is_outdated(instance)).collect();
+    if let (true, Some(running)) = (changed, own.running(instance)) {
+        running.stop(Duration::from_secs(5));
+    }
+    write(&file(instance), serde_json::to_string_pretty(specs)?, 0o600)?;
+    // A supervisor that stays starts these again by itself.
+    for spec in outdated {
+        if let Some(running) = spec.running(instance) {
+            running.stop(Duration::from_secs(10));
         }
     }
+    if own.running(instance).is_none() {
+        own.start(instance)?;
+    }
+    Ok(())
 }
 
 /// Stops the supervisor, and then every process, the last started first.

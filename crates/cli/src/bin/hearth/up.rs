@@ -12,6 +12,7 @@ use hearth_core::names::{FOUROHFOUR, PLATFORM_NAMESPACE, annotation};
 use crate::host_command::Run;
 use crate::images::{self, Image};
 use crate::instance::{Instance, service, write};
+use crate::patience::until_ok;
 use crate::progress::Progress;
 use crate::render::Overlay;
 use crate::{components, first_tool, kubernetes, network, node, pki, preflight, secrets, supervisor, sysctl};
@@ -44,9 +45,6 @@ pub struct Args {
 /// Brings the instance up.
 pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
     let Args { programs } = args;
-    if !rustix::process::geteuid().is_root() {
-        anyhow::bail!("`make up` makes network namespaces and mounts, which only root may; run it as root");
-    }
     let progress = Progress::start();
     let _lock = lock(instance)?;
     progress.step("packages of this machine", async { host_packages() }).await?;
@@ -69,8 +67,8 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
         })
         .await?;
     progress.step("platform", platform_ready(&client)).await?;
-    progress.step("directory", first_tool::people_and_tools(instance)).await?;
-    progress.step("images in the registry", async { images::push(instance, &images) }).await?;
+    progress.step("directory", first_tool::people_and_tools(instance, PATIENCE)).await?;
+    progress.step("images in the registry", until_ok(PATIENCE, || async { images::push(instance, &images) })).await?;
     progress
         .step("page for names that serve nothing", async {
             let namespace = format!("tool-{FOUROHFOUR}");
@@ -79,6 +77,7 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
             kubernetes::deployment_ready(&client, &namespace, FOUROHFOUR, PATIENCE).await
         })
         .await?;
+    progress.step("bastion", first_tool::bastion(instance, PATIENCE)).await?;
     progress.step("first tool", first_tool::serve(instance, PATIENCE)).await?;
     put_on_path(instance)?;
     report(instance, &progress);

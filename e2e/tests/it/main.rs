@@ -4,3 +4,13 @@
 mod control_admission;
 mod control_plane;
 mod control_webhook;
+mod platform;
+mod platform_admission;
+mod platform_bad_input;
+mod platform_disable;
+mod platform_isolation;
+mod platform_names;
+mod platform_newcomer;
+mod platform_registry;
+mod platform_repair;
+mod platform_restart;

@@ -85,8 +85,6 @@ pub struct Tools {
     pub deletion_share_percent: u32,
     /// Days for which a tool's certificate is valid.
     pub certificate_days: u32,
-    /// Whether tools with a legacy Ingress are served under the legacy host instead of being redirected.
-    pub served_on_legacy_host: Vec<String>,
 }
 
 /// A mistake in `platform.toml`: everything that is wrong, a line each.
@@ -229,7 +227,6 @@ impl Default for Tools {
             grace_days: 40,
             deletion_share_percent: 5,
             certificate_days: 30,
-            served_on_legacy_host: Vec::new(),
         }
     }
 }

@@ -198,7 +198,7 @@ fn problem_of_pod(pod: &Pod, events: &[Event]) -> Option<Problem> {
         }
         ContainerState { running: Some(_), .. } if container.started == Some(true) && !container.ready => {
             Some(Problem {
-                reason: format!("its program runs, but no longer accepts connections on port {WEB_PORT}"),
+                reason: format!("its program runs, but does not answer on port {WEB_PORT}"),
                 advice: "look at its log, then run `webservice restart`".to_owned(),
                 log: Some(Log { pod: name, previous: false }),
                 settled: false,
@@ -394,7 +394,7 @@ mod tests {
         let made = "its container cannot be made: no secret (CreateContainerConfigError)";
         assert_eq!(failing(pod(waiting("CreateContainerConfigError", "no secret")), &[]), (made.to_owned(), true));
         let unready = pod(json!({"state": {"running": {}}, "started": true, "ready": false}));
-        let text = "its program runs, but no longer accepts connections on port 8000";
+        let text = "its program runs, but does not answer on port 8000";
         assert_eq!(failing(unready, &[]), (text.to_owned(), false));
         let mount = event("FailedMount", "is not a directory");
         let text = "a folder that it needs cannot be mounted (is not a directory)";

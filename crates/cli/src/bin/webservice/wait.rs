@@ -139,7 +139,7 @@ fn text(state: &State) -> Option<String> {
     match state {
         State::Starting { ready, wanted, detail, log: _ } => {
             let detail = detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default();
-            Some(format!("{ready} of {wanted} replicas answer{detail}"))
+            Some(format!("{} of {wanted} replicas answer{detail}", ready.min(wanted)))
         }
         State::Failing { problem, .. } => Some(problem.reason.clone()),
         State::Running { .. } | State::Stopped | State::Stopping => None,

@@ -1,6 +1,8 @@
 //! What the Makefile calls: `build` makes every program and image, `tidy` checks what no other tool checks.
 //!
 //! No dependencies, so that it is compiled within a second or two on a machine that has nothing yet.
+#![expect(clippy::print_stderr, reason = "commands speak to those who type them")]
+#![expect(unreachable_pub, reason = "`pub` marks what the other modules of this program use")]
 
 use std::process::ExitCode;
 

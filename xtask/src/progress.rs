@@ -112,11 +112,9 @@ impl Task {
         }
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         let seconds = self.began.elapsed().as_secs();
-        Some(if total == 0 {
-            format!("{} {seconds} s", self.name)
-        } else {
-            let filled = (done.min(total) * 10) / total;
-            format!("{} [{}{}] {seconds} s", self.name, "=".repeat(filled), " ".repeat(10 - filled))
+        Some(match (done.min(total) * 10).checked_div(total) {
+            None => format!("{} {seconds} s", self.name),
+            Some(filled) => format!("{} [{}{}] {seconds} s", self.name, "=".repeat(filled), " ".repeat(10 - filled)),
         })
     }
 }

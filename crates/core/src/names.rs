@@ -6,7 +6,7 @@ pub const FIELD_MANAGER: &str = "hearth-accounts";
 /// The namespace of the platform's own roles.
 pub const PLATFORM_NAMESPACE: &str = "hearth-system";
 
-/// The namespace whose ConfigMaps everyone with an account may read.
+/// The namespace whose `ConfigMaps` everyone with an account may read.
 pub const PUBLIC_NAMESPACE: &str = "hearth-public";
 
 /// Namespaces that are not judged as a tool's. Everything else is.

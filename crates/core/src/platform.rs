@@ -40,7 +40,7 @@ pub struct Api {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {
-    /// `ldaps://host[:port]`, or `ldap://host[:port]`, which is then upgraded by StartTLS.
+    /// `ldaps://host[:port]`, or `ldap://host[:port]`, which is then upgraded by `StartTLS`.
     pub url: String,
     /// The suffix, such as `dc=hearth,dc=internal`.
     pub base: String,

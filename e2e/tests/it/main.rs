@@ -1,4 +1,5 @@
 //! Tests from outside: `control_*` against a real control plane, `platform_*` against a whole platform.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod control_admission;
 mod control_plane;

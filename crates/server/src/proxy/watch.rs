@@ -1,7 +1,7 @@
 //! Following the cluster: one list and watch for each kind of object, all feeding one index.
 //!
 //! Every watch asks the API server to end it after [`WATCH`] and for bookmarks, of which one comes two seconds before
-//! that end. So each kind is heard of at least that often while the API server is well, and what is left of the 30 s
+//! that end; an end in order counts as well. So each kind is heard of at least that often while the API server is well, and what is left of the 30 s
 //! for which a table may be used is how long the API server may be away without anybody noticing.
 //!
 //! A contact is reported on the same channel as changes and counts only when the table that holds all earlier changes
@@ -28,6 +28,11 @@ use super::metrics::{KindLabel, Metrics};
 /// After how many seconds a watch ends and is begun anew. Short, because a bookmark comes with each end; a watch that
 /// goes on where the last one ended costs the API server next to nothing.
 const WATCH: u32 = 10;
+
+/// A watch that lasted so long was ended by the API server when it was asked to. It sends no bookmark when it has
+/// heard nothing new from its store, as on a quiet cluster; but it cuts watches off when it loses its store, so that
+/// one that ran its full time was current to its end.
+const IN_ORDER: Duration = Duration::from_millis(WATCH as u64 * 1000 - 500);
 
 /// How long the API server may be silent on a watch before the connection is given up.
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 5);
@@ -144,6 +149,9 @@ where
         };
         match end {
             End::Over if begun.elapsed() >= SETTLED => {
+                if begun.elapsed() >= IN_ORDER {
+                    report(&to, K::KIND, Instant::now(), None).await;
+                }
                 if std::mem::take(&mut failing) {
                     tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
                 }

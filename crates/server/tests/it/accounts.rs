@@ -110,7 +110,7 @@ fn directory(tools: &[(&str, u32, ToolState)]) -> Snapshot {
 }
 
 fn disabled() -> ToolState {
-    ToolState::Disabled { since: jiff::Timestamp::now() }
+    ToolState::Disabled { since: hearth_server::clock::now() }
 }
 
 #[tokio::test]

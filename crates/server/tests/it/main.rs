@@ -1,4 +1,5 @@
 //! The roles in process, against fakes of the wire, one program for all of them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
 mod accounts_api;

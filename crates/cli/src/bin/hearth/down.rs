@@ -85,8 +85,8 @@ fn stop_shims(instance: &Instance) -> anyhow::Result<()> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
-        let ours = words.first().is_some_and(|program| *program == shim.as_bytes())
-            && words.iter().any(|word| *word == socket.as_bytes());
+        let ours =
+            words.first().is_some_and(|program| *program == shim.as_bytes()) && words.contains(&socket.as_bytes());
         if let (true, Some(pid)) = (ours, rustix::process::Pid::from_raw(pid)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }

@@ -98,7 +98,7 @@ pub async fn namespace_annotated(
     wait(Api::all(client.clone()), name, ready, limit).await.with_context(|| format!("`accounts` did not make {name}"))
 }
 
-/// Waits until a StatefulSet runs as it was last described.
+/// Waits until a `StatefulSet` runs as it was last described.
 pub async fn stateful_set_ready(
     client: &kube::Client,
     namespace: &str,

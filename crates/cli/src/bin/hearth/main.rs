@@ -1,9 +1,13 @@
 //! `hearth`: what an operator runs.
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "commands speak to those who type them")]
+#![expect(unreachable_pub, reason = "`pub` marks what the other modules of this program use")]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[path = "../../clock.rs"]
+mod clock;
 mod components;
 mod down;
 mod first_tool;

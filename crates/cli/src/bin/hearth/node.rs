@@ -193,7 +193,7 @@ fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The platform's internal names, for the node's programs; CoreDNS serves the same lines to pods.
+/// The platform's internal names, for the node's programs; `CoreDNS` serves the same lines to pods.
 pub fn internal_hosts(instance: &Instance) -> String {
     let network = instance.network;
     [

@@ -157,7 +157,7 @@ impl Overlay {
             .collect()
     }
 
-    /// The list of web service types is a text in a ConfigMap, where kustomize does not look for images.
+    /// The list of web service types is a text in a `ConfigMap`, where kustomize does not look for images.
     fn with_images(&self, text: &str, platform: &Platform) -> String {
         self.images.iter().fold(text.to_owned(), |text, (name, digest)| {
             let whole = format!("image: {}/hearth/{name}@{digest}\n", platform.registry.host);

@@ -120,7 +120,7 @@ fn keep(instance: &Instance, spec: &Spec) {
 }
 
 fn log(message: &str) {
-    eprintln!("{} {message}", jiff::Timestamp::now());
+    eprintln!("{} {message}", crate::clock::now());
 }
 
 fn own_spec(instance: &Instance) -> Spec {

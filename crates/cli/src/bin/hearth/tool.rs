@@ -11,6 +11,7 @@ use hearth_directory::{Connection, Disabling, MaintainerChange, NewTool};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use crate::clock;
 use crate::listing::{Output, fields, print, print_json, refusals, refusals_json, table};
 
 /// What to do with tools.
@@ -82,11 +83,11 @@ pub(crate) async fn run(command: Command, instance: &Connection) -> Result<()> {
             maintainers(instance, &name, MaintainerChange { add, remove }).await
         }
         Command::Disable { name } => {
-            let disabling = instance.connect().await?.disable_tool(&name, Timestamp::now()).await?;
+            let disabling = instance.connect().await?.disable_tool(&name, clock::now()).await?;
             print(&disabled_text(&instance.platform, &name, disabling, "disabled"))
         }
         Command::Delete { name } => {
-            let disabling = instance.connect().await?.disable_tool(&name, Timestamp::now()).await?;
+            let disabling = instance.connect().await?.disable_tool(&name, clock::now()).await?;
             print(&disabled_text(&instance.platform, &name, disabling, "marked for deletion"))
         }
         Command::Enable { name } => {

@@ -165,7 +165,7 @@ async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {
 
 /// Writes everything that the instance's programs read, returning how many certificates were made.
 fn configure(instance: &Instance) -> anyhow::Result<usize> {
-    let made = pki::ensure(instance, jiff::Timestamp::now())?;
+    let made = pki::ensure(instance, crate::clock::now())?;
     secrets::ensure(instance)?;
     components::configure(instance, secrets::random)?;
     let platform = instance.path("platform.toml");

@@ -79,7 +79,7 @@ async fn launch(
     let types = cluster.types().await?;
     let (settings, image) = settle::settle(wishes, &types, &identity.home)?;
     let owner = Owner { tool: &identity.tool, uid: identity.uid, platform: &identity.platform };
-    let now = jiff::Timestamp::now();
+    let now = crate::clock::now();
     let objects = Objects::new(owner, &settings, &image, now);
     let mut progress = Progress::begin(sentence);
     let applied = cluster.apply(&objects, &found).await;
@@ -174,7 +174,7 @@ async fn stop(identity: &Identity, cluster: &Cluster) -> Outcome<Exit> {
         progress::answer("Your webservice is stopped");
     }
     let new = remembered.clone().stopped();
-    files::save(&identity.home, &remembered, &new, jiff::Timestamp::now())?;
+    files::save(&identity.home, &remembered, &new, crate::clock::now())?;
     Ok(Exit::Success)
 }
 

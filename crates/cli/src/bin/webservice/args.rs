@@ -50,6 +50,7 @@ pub(crate) struct Args {
     replicas: Option<u32>,
 
     /// A file of settings [default: service.template in ~, ~/www/python/src, ~/www/js or ~/public_html]
+    #[expect(clippy::doc_markdown, reason = "this is also the help, which people read without markup")]
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
 

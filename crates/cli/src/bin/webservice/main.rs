@@ -8,6 +8,8 @@
 
 mod act;
 mod args;
+#[path = "../../clock.rs"]
+mod clock;
 mod cluster;
 mod exit;
 mod files;

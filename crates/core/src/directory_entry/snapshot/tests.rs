@@ -1,3 +1,5 @@
+//! What the directory's entries come to: which tools there are, and which entries are refused and why.
+
 use super::*;
 
 const BASE: &str = "dc=hearth,dc=internal";

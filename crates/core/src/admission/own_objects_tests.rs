@@ -1,0 +1,105 @@
+//! What Hearth itself puts into a tool's namespace is admitted by Hearth's own rules: the objects of `webservice`, for
+//! every type that is offered, and the manifest of fourohfour.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::ToolName;
+use crate::webservice::objects::Owner;
+use crate::webservice::{Objects, Settings, Types, types};
+
+#[path = "../../tests/cases/mod.rs"]
+#[expect(dead_code, reason = "only the configuration is wanted of the cases")]
+mod cases;
+
+const UID: u32 = 50123;
+
+/// The documents of a manifest.
+fn documents(text: &str) -> Vec<Value> {
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// Has an object judged as the tool's own would be.
+fn assert_admitted(platform: &Platform, tool: &ToolName, group: &str, resource: &str, object: &Value) {
+    let annotations = BTreeMap::from([(names::annotation::UID.to_owned(), UID.to_string())]);
+    let request = Request {
+        operation: Operation::Create,
+        group,
+        resource,
+        subresource: "",
+        namespace: &tool.namespace(),
+        user: &format!("tool:{tool}"),
+        object,
+        old: None,
+        annotations: &annotations,
+    };
+    let verdict = review(&Rules::of(platform), &request);
+    assert_eq!(verdict, Verdict::Allow, "{resource} of {tool}: {verdict}\n{object:#}");
+}
+
+/// The pod that a Deployment makes, which is judged apart.
+fn pod_of(deployment: &Value) -> Value {
+    let template = &deployment["spec"]["template"];
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"] })
+}
+
+#[test]
+fn what_webservice_makes_is_admitted_for_every_type() {
+    let platform = Platform::from_toml(cases::PLATFORM).unwrap();
+    let tool: ToolName = "wikibot".parse().unwrap();
+    let list = documents(include_str!("../../../../deploy/base/image-config.yaml"));
+    let list = list.iter().find_map(|document| document["data"][types::KEY].as_str()).unwrap();
+    let types = Types::parse(list).unwrap();
+    assert!(types.names().count() > 0, "the list of types is empty");
+    for name in types.names() {
+        let (_, image) = types.find(name).unwrap();
+        for (cpu, memory) in [(None, None), (Some("1".parse().unwrap()), Some("4Gi".parse().unwrap()))] {
+            let extra_args = vec!["--index".to_owned()];
+            let settings = Settings { kind: name.to_owned(), cpu, memory, replicas: 2, extra_args };
+            let owner = Owner { tool: &tool, uid: UID, platform: &platform };
+            let made = Objects::new(owner, &settings, &image, "2026-11-22T18:00:00Z".parse().unwrap());
+            let deployment = serde_json::to_value(made.deployment).unwrap();
+            assert_admitted(&platform, &tool, "", "pods", &pod_of(&deployment));
+            assert_admitted(&platform, &tool, "apps", "deployments", &deployment);
+            let service = serde_json::to_value(made.service).unwrap();
+            assert_admitted(&platform, &tool, "", "services", &service);
+            let ingress = serde_json::to_value(made.ingress).unwrap();
+            assert_admitted(&platform, &tool, "networking.k8s.io", "ingresses", &ingress);
+        }
+    }
+}
+
+#[test]
+fn fourohfour_is_admitted_as_a_tool() {
+    let platform = Platform::from_toml(cases::PLATFORM).unwrap();
+    let tool: ToolName = "fourohfour".parse().unwrap();
+    let mut found = Vec::new();
+    for mut object in documents(include_str!("../../../../deploy/fourohfour/fourohfour.yaml")) {
+        if object["metadata"]["namespace"] != tool.namespace().as_str() {
+            continue;
+        }
+        match object["kind"].as_str().unwrap() {
+            "Deployment" => {
+                // The overlay names the image in full.
+                let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
+                *image = format!("registry.hearth.internal/{}", image.as_str().unwrap()).into();
+                assert_admitted(&platform, &tool, "apps", "deployments", &object);
+                let mut pod = pod_of(&object);
+                // What the policy for it adds to a pod that leaves it out.
+                pod["spec"]["securityContext"] = json!({
+                    "runAsUser": UID, "runAsGroup": UID, "runAsNonRoot": true,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                });
+                assert_admitted(&platform, &tool, "", "pods", &pod);
+                found.push("Deployment");
+            }
+            "Service" => {
+                assert_admitted(&platform, &tool, "", "services", &object);
+                found.push("Service");
+            }
+            kind => panic!("no rule is asked about a {kind}"),
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, ["Deployment", "Service"]);
+}

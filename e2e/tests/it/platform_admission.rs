@@ -47,7 +47,10 @@ fn offences() -> Vec<Offence> {
             object: pod(json!({ "containers": [{ "name": "a", "image": "docker.io/library/nginx" }] })),
             reason: &["docker.io/library/nginx", "images come from registry.hearth.internal"],
         },
-        Offence { object: secured(json!({ "privileged": true })), reason: &["privileged", "it must be false"] },
+        Offence {
+            object: secured(json!({ "privileged": true, "allowPrivilegeEscalation": true })),
+            reason: &["privileged", "it must be false"],
+        },
         Offence { object: host_path, reason: &["spec.volumes", "hostPath"] },
         Offence { object: secured(json!({ "runAsUser": 0 })), reason: &["runAsUser", "the tool's own number"] },
         Offence { object: service, reason: &["spec.type", "NodePort", "ClusterIP"] },
@@ -98,7 +101,7 @@ fn offences_are_refused_with_the_webhook_dead() {
     assert_eq!(platform.page("deadhook").body, "alive\n");
     scale("1");
     eventually(SOON, "the webhook speaks again", || {
-        let object = secured(json!({ "privileged": true })).to_string();
+        let object = secured(json!({ "runAsUser": 0 })).to_string();
         let said = platform.kubectl("deadhook", &["create", "-f", "-"], &object);
         if said.err.contains("admission webhook") { Ok(()) } else { Err(format!("{said:?}")) }
     });

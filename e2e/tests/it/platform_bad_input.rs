@@ -66,7 +66,7 @@ fn only_root_brings_it_up() {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program.get_program()).arg("up");
     command.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    one_sentence(&said(command, ""), &["only root may", "run it as root"]);
+    one_sentence(&said(command, ""), &["root's", "run this as root"]);
     assert!(!place.home.exists());
 }
 

@@ -196,7 +196,9 @@ fn problem_of_pod(pod: &Pod, events: &[Event]) -> Option<Problem> {
                 _ => mount_failure(&name, events),
             }
         }
-        ContainerState { running: Some(_), .. } if container.started == Some(true) && !container.ready => {
+        ContainerState { running: Some(_), .. }
+            if container.started == Some(true) && stopped_answering(pod, container) =>
+        {
             Some(Problem {
                 reason: format!("its program runs, but does not answer on port {WEB_PORT}"),
                 advice: "look at its log, then run `webservice restart`".to_owned(),
@@ -206,6 +208,18 @@ fn problem_of_pod(pod: &Pod, events: &[Event]) -> Option<Problem> {
         }
         _ => None,
     }
+}
+
+/// Whether a program that runs has answered before and does so no longer. One that has only just started is not ready
+/// for a moment either; the pod then became unready before the program was started.
+fn stopped_answering(pod: &Pod, container: &ContainerStatus) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|all| all.iter().find(|c| c.type_ == "Ready"));
+    let unready_since = ready.and_then(|condition| condition.last_transition_time.as_ref());
+    let running = container.state.as_ref().and_then(|state| state.running.as_ref());
+    let started = running.and_then(|running| running.started_at.as_ref());
+    let not_yet = matches!((unready_since, started), (Some(since), Some(started)) if since.0 <= started.0);
+    !container.ready && !not_yet
 }
 
 /// Why a program ends again and again.
@@ -396,6 +410,15 @@ mod tests {
         let unready = pod(json!({"state": {"running": {}}, "started": true, "ready": false}));
         let text = "its program runs, but does not answer on port 8000";
         assert_eq!(failing(unready, &[]), (text.to_owned(), false));
+        let ready = |since: &str| {
+            let running =
+                json!({"state": {"running": {"startedAt": "2026-01-01T00:00:05Z"}}, "started": true, "ready": false});
+            let mut pod = pod(running);
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "lastTransitionTime": since}]);
+            state(deployment(1, 1, 1, 0), &[pod], &[])
+        };
+        assert!(matches!(ready("2026-01-01T00:00:09Z"), State::Failing { .. }));
+        assert!(matches!(ready("2026-01-01T00:00:03Z"), State::Starting { .. }), "it has only just started");
         let mount = event("FailedMount", "is not a directory");
         let text = "a folder that it needs cannot be mounted (is not a directory)";
         assert_eq!(failing(pod(waiting("ContainerCreating", "")), &[mount]), (text.to_owned(), false));

@@ -99,9 +99,32 @@ fn check_port(address: SocketAddr) -> anyhow::Result<()> {
 /// The program that listens on an address, as `name (process N)`.
 fn holder(address: SocketAddr) -> Option<String> {
     let filter = format!("sport = :{}", address.port());
-    let text = Run::new("ss").args(["-Hltnp", &filter]).output().ok()?;
-    let (_, users) = text.lines().find_map(|line| line.split_once("users:((\""))?;
-    let (name, rest) = users.split_once('"')?;
+    holder_in(&Run::new("ss").args(["-Hltnp", &filter]).output().ok()?, address)
+}
+
+/// The same, from what `ss -Hltnp` says: the same port of another address is no matter.
+fn holder_in(listeners: &str, address: SocketAddr) -> Option<String> {
+    let port = address.port();
+    let places = [address.to_string(), format!("0.0.0.0:{port}"), format!("*:{port}"), format!("[::]:{port}")];
+    let mut lines = listeners.lines();
+    let line = lines.find(|line| line.split_whitespace().nth(3).is_some_and(|at| places.iter().any(|p| p == at)))?;
+    let (name, rest) = line.split_once("users:((\"")?.1.split_once('"')?;
     let pid: String = rest.split_once("pid=")?.1.chars().take_while(char::is_ascii_digit).collect();
     Some(format!("{name} (process {pid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_port_is_that_of_its_address() {
+        let listeners = "LISTEN 0 128  127.0.0.1:443 0.0.0.0:* users:((\"hearthd\",pid=7,fd=9))\n\
+                         LISTEN 0 128 127.0.53.2:443 0.0.0.0:* users:((\"nginx\",pid=8,fd=9),(\"nginx\",pid=9,fd=9))\n\
+                         LISTEN 0 128          *:444       *:* users:((\"caddy\",pid=10,fd=3))\n";
+        let of = |address: &str| holder_in(listeners, address.parse().unwrap());
+        assert_eq!(of("127.0.53.2:443").as_deref(), Some("nginx (process 8)"));
+        assert_eq!(of("127.0.0.3:443"), None);
+        assert_eq!(of("127.0.0.3:444").as_deref(), Some("caddy (process 10)"));
+    }
 }

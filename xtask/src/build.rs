@@ -188,7 +188,7 @@ fn go_build(
         command
     };
     let listed = command(&["list", "-deps"])
-        .args(&flags[..flags.len().saturating_sub(1)])
+        .args(flags.iter().rev().skip(1).rev())
         .args(packages)
         .output()
         .map_err(|e| format!("failed to run go: {e}"))?;

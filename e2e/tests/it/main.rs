@@ -1,5 +1,11 @@
 //! Tests from outside: `control_*` against a real control plane, `platform_*` against a whole platform.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod control_admission;
 mod control_plane;

@@ -152,6 +152,3 @@ fn describe(request: &Request<'_>) -> String {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod own_objects_tests;

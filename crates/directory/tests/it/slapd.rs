@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+
+use crate::image;
 
 pub(crate) const BASE: &str = "dc=hearth,dc=internal";
 
@@ -29,8 +31,8 @@ const PLATFORM: &str = r#"
     tools = { reserved = ["kept"] }
 "#;
 
-/// What runs in the new namespaces: the image below a layer in memory with this test's secrets, and its data in a
-/// folder of the test. The shell stays as the first process, so that all end with it.
+/// What runs in the new namespaces: the image below a layer in memory with this test's secrets, its data in a folder
+/// of the test, and the processes and devices that every container is given. The shell stays as the first process, so that all end with it.
 const START: &str = r#"
     rootfs=$1 work=$2 user=65534:65534
     mount -t tmpfs tmpfs "$work/mem"
@@ -40,6 +42,12 @@ const START: &str = r#"
     mount -t overlay overlay \
         -o "lowerdir=$rootfs,upperdir=$work/mem/upper,workdir=$work/mem/work" "$work/mem/root"
     mount --bind "$work/data" "$work/mem/root/var/lib/ldap"
+    mount -t proc proc "$work/mem/root/proc"
+    mount -t tmpfs tmpfs "$work/mem/root/dev"
+    for device in null random urandom zero; do
+        : >"$work/mem/root/dev/$device"
+        mount --bind "/dev/$device" "$work/mem/root/dev/$device"
+    done
     chroot --userspec=$user "$work/mem/root" /usr/local/sbin/directory-entrypoint
     exit
 "#;
@@ -176,7 +184,7 @@ impl Slapd {
     fn try_run(&mut self, address: SocketAddr) -> Result<(), String> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-euc", START, "sh"]);
-        command.arg(rootfs()).arg(self.work.path());
+        command.arg(image::rootfs()).arg(self.work.path());
         command.env("HEARTH_DIRECTORY_URLS", format!("{}://{address} ldapi://%2Frun%2Fslapd%2Fldapi", self.scheme));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -228,16 +236,4 @@ fn listening(address: SocketAddr) -> Result<(), String> {
         std::thread::yield_now();
     }
     Ok(())
-}
-
-/// The root file system of the directory's image.
-fn rootfs() -> PathBuf {
-    let Some(path) = std::env::var_os("HEARTH_DIRECTORY_ROOTFS").map(PathBuf::from) else {
-        panic!(
-            "HEARTH_DIRECTORY_ROOTFS is not set: give the directory image's root file system, unpacked; 'make test' does"
-        );
-    };
-    let entrypoint = path.join("usr/local/sbin/directory-entrypoint");
-    assert!(Path::new(&entrypoint).exists(), "HEARTH_DIRECTORY_ROOTFS has no {}", entrypoint.display());
-    path
 }

@@ -176,7 +176,7 @@ impl Reviewed {
             Answer::Unknown => {
                 let warning =
                     format!("the namespace {} is new here; only the cluster's policies judged this", self.namespace);
-                response["warnings"] = json!([warning]);
+                response = json!({ "uid": self.uid, "allowed": true, "warnings": [warning] });
             }
             Answer::Refused { message, .. } => response = refuse(403, "Forbidden", message),
             Answer::Malformed(message) => response = refuse(400, "BadRequest", message),

@@ -1,5 +1,5 @@
 //! The roles in process, against fakes of the wire, one program for all of them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;
 mod accounts_api;

@@ -103,13 +103,7 @@ impl Overlay {
         }
         let fingerprint: String =
             digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        // Pods read configuration and secrets when they start, so another fingerprint makes them start anew.
-        let restarting = |kind: &str| {
-            let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
-                "metadata": {"annotations": {"hearth.internal/configuration": fingerprint}}}}});
-            json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})
-        };
-        let mut patches = vec![restarting("Deployment"), restarting("StatefulSet")];
+        let mut patches = ["Deployment", "StatefulSet"].map(|kind| restarting(kind, &fingerprint)).to_vec();
         for (namespace, name, address) in &self.addresses {
             let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
             patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));
@@ -164,6 +158,14 @@ impl Overlay {
             text.replace(&format!("image: registry.hearth.internal/hearth/{name}\n"), &whole)
         })
     }
+}
+
+/// Pods read configuration and secrets when they start, so another fingerprint makes them start anew.
+fn restarting(kind: &str, fingerprint: &str) -> Value {
+    let annotations = json!({"hearth.internal/configuration": fingerprint});
+    let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
+        "metadata": {"annotations": annotations}}}});
+    json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})
 }
 
 #[cfg(test)]

@@ -3,16 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::cases::UID;
 use super::*;
 use crate::ToolName;
 use crate::webservice::objects::Owner;
 use crate::webservice::{Objects, Settings, Types, types};
-
-#[path = "../../tests/cases/mod.rs"]
-#[expect(dead_code, reason = "only the configuration is wanted of the cases")]
-mod cases;
-
-const UID: u32 = 50123;
 
 /// The documents of a manifest.
 fn documents(text: &str) -> Vec<Value> {
@@ -47,7 +42,7 @@ fn pod_of(deployment: &Value) -> Value {
 fn what_webservice_makes_is_admitted_for_every_type() {
     let platform = Platform::from_toml(cases::PLATFORM).unwrap();
     let tool: ToolName = "wikibot".parse().unwrap();
-    let list = documents(include_str!("../../../../deploy/base/image-config.yaml"));
+    let list = documents(include_str!("../../../../../deploy/base/image-config.yaml"));
     let list = list.iter().find_map(|document| document["data"][types::KEY].as_str()).unwrap();
     let types = Types::parse(list).unwrap();
     assert!(types.names().count() > 0, "the list of types is empty");
@@ -74,7 +69,7 @@ fn fourohfour_is_admitted_as_a_tool() {
     let platform = Platform::from_toml(cases::PLATFORM).unwrap();
     let tool: ToolName = "fourohfour".parse().unwrap();
     let mut found = Vec::new();
-    for mut object in documents(include_str!("../../../../deploy/fourohfour/fourohfour.yaml")) {
+    for mut object in documents(include_str!("../../../../../deploy/fourohfour/fourohfour.yaml")) {
         if object["metadata"]["namespace"] != tool.namespace().as_str() {
             continue;
         }

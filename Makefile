@@ -48,7 +48,7 @@ test: require
 
 soak: require
 	@$(XTASK) build
-	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test soak -- --nocapture
+	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it platform_soak -- --nocapture
 
 check: require
 	@cargo fmt --all --check

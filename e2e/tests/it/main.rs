@@ -17,6 +17,8 @@ mod platform_disable;
 mod platform_isolation;
 mod platform_names;
 mod platform_newcomer;
+mod platform_quiet;
 mod platform_registry;
 mod platform_repair;
 mod platform_restart;
+mod platform_soak;

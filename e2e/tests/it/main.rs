@@ -13,6 +13,7 @@ mod control_webhook;
 mod platform;
 mod platform_admission;
 mod platform_bad_input;
+mod platform_beside;
 mod platform_disable;
 mod platform_isolation;
 mod platform_names;

@@ -3,7 +3,8 @@
 //! One for the whole suite, brought up by the first test that asks and purged when the process has ended, however
 //! that happened. It runs the programs and images under `HEARTH_CACHE`, and never builds them. Another instance may
 //! run beside it; nothing here touches that one. Tests share the platform, so each works with tools of its own; a
-//! test that stops or breaks parts of it says so by [`Platform::disturb`], and is alone then.
+//! test that stops or breaks parts of it says so by asking for it with [`disturbed`], and is alone
+//! then.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -62,12 +63,24 @@ pub(crate) fn platform() -> (&'static Platform, RwLockReadGuard<'static, ()>) {
 }
 
 /// The platform, up, for one test alone, which may stop and break parts of it.
-pub(crate) fn disturbed() -> (&'static Platform, RwLockWriteGuard<'static, ()>) {
+pub(crate) fn disturbed() -> (&'static Platform, Alone) {
     let platform = instance();
     let guard = platform.calm.write().unwrap_or_else(PoisonError::into_inner);
-    // An earlier test that failed may have left it half stopped.
-    platform.up();
-    (platform, guard)
+    (platform, Alone { platform, _guard: guard })
+}
+
+/// That no other test uses the platform. When the test fails, what it broke is repaired for the others.
+pub(crate) struct Alone {
+    platform: &'static Platform,
+    _guard: RwLockWriteGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.platform.hearth(&["up"]);
+        }
+    }
 }
 
 fn instance() -> &'static Platform {

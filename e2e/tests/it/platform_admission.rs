@@ -7,8 +7,10 @@ use crate::platform::{Platform, SOON, disturbed, eventually, platform};
 /// An object that is refused, and what each layer says in its own way.
 struct Offence {
     object: Value,
-    /// Parts of the refusal, whichever layer speaks.
-    reason: &'static [&'static str],
+    /// Parts of the webhook's refusal.
+    webhook: &'static [&'static str],
+    /// Parts of the policies', which cannot name the tool.
+    policies: &'static [&'static str],
 }
 
 fn pod(spec: Value) -> Value {
@@ -38,52 +40,68 @@ fn offences() -> Vec<Offence> {
         "containers": [{ "name": "a", "image": image }],
         "volumes": [{ "name": "node", "hostPath": { "path": "/etc" } }],
     }));
+    let escalating = secured(json!({ "privileged": true, "allowPrivilegeEscalation": true }));
     vec![
         Offence {
             object: ingress,
-            reason: &["spec.rules", ".hearth.localhost, or tools.hearth.localhost with paths at or below /"],
+            webhook: &["spec.rules[hello.hearth.localhost].host is \"hello.hearth.localhost\": it must be offender."],
+            policies: &["spec.rules", "host: needed, it must be <tool>.hearth.localhost"],
         },
         Offence {
             object: pod(json!({ "containers": [{ "name": "a", "image": "docker.io/library/nginx" }] })),
-            reason: &["docker.io/library/nginx", "images come from registry.hearth.internal"],
+            webhook: &["spec.containers[a].image is \"docker.io/library/nginx\": images come from registry.hearth."],
+            policies: &["a (docker.io/library/nginx): images come from registry.hearth.internal"],
         },
         Offence {
-            object: secured(json!({ "privileged": true, "allowPrivilegeEscalation": true })),
-            reason: &["privileged", "it must be false"],
+            object: escalating,
+            webhook: &["spec.containers[a].securityContext.privileged is true: it must be false"],
+            policies: &["privileged: it must be false"],
         },
-        Offence { object: host_path, reason: &["spec.volumes", "hostPath"] },
-        Offence { object: secured(json!({ "runAsUser": 0 })), reason: &["runAsUser", "the tool's own number"] },
-        Offence { object: service, reason: &["spec.type", "NodePort", "ClusterIP"] },
+        Offence {
+            object: host_path,
+            webhook: &["spec.volumes[node].hostPath.path is \"/etc\": it must be \"/data/project/offender\""],
+            policies: &["spec.volumes: node: hostPath: ", "\"/data/project/<tool>\", the tool's own home"],
+        },
+        Offence {
+            object: secured(json!({ "runAsUser": 0 })),
+            webhook: &["spec.containers[a].securityContext.runAsUser is 0: it must be 5", "the tool's own number"],
+            policies: &["runAsUser: it must be", "the tool's own number"],
+        },
+        Offence {
+            object: service,
+            webhook: &["spec.type is \"NodePort\": it must be \"ClusterIP\""],
+            policies: &["spec.ports: ", "nodePort: it must be left out"],
+        },
     ]
 }
 
-/// Has the tool make each object; who of the two layers is to speak.
-fn all_are_refused(platform: &Platform, tool: &str, speaker: &str) {
-    for Offence { object, reason } in offences() {
-        let said = platform.kubectl(tool, &["create", "-f", "-"], &object.to_string());
-        said.says(1, reason);
-        assert!(said.err.contains(speaker), "not by {speaker}: {said:?}");
+/// Has the tool `offender` make each object; whether the webhook is there to speak first.
+fn all_are_refused(platform: &Platform, webhook_speaks: bool) {
+    for Offence { object, webhook, policies } in offences() {
+        let said = platform.kubectl("offender", &["create", "-f", "-"], &object.to_string());
+        if webhook_speaks {
+            said.says(1, &["admission webhook \"admission.hearth.internal\" denied the request"]);
+            said.says(1, webhook);
+        } else {
+            said.says(1, &["ValidatingAdmissionPolicy 'hearth-tool-"]);
+            said.says(1, policies);
+        }
     }
     // What nobody may write at all is not even asked about.
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": { "name": "offence" },
         "addressType": "IPv4", "endpoints": [{ "addresses": ["127.0.0.1"] }],
     });
-    let said = platform.kubectl(tool, &["create", "-f", "-"], &slice.to_string());
+    let said = platform.kubectl("offender", &["create", "-f", "-"], &slice.to_string());
     said.says(1, &["Forbidden", "cannot create resource \"endpointslices\""]);
 }
 
 #[test]
-fn offences_are_refused_with_the_reason() {
-    let (platform, _calm) = platform();
-    platform.tool("offender", "member1");
-    all_are_refused(platform, "offender", "admission webhook \"admission.hearth.internal\" denied the request");
-}
-
-#[test]
-fn offences_are_refused_with_the_webhook_dead() {
+fn offences_are_refused_with_the_reason_also_with_the_webhook_dead() {
     let (platform, _alone) = disturbed();
-    platform.tool("deadhook", "member1");
+    platform.tool("offender", "member1");
+    all_are_refused(platform, true);
+
     let scale = |count: &str| {
         let replicas = format!("--replicas={count}");
         let words = ["--namespace", "hearth-system", "scale", "deployment", "admission", &replicas];
@@ -95,14 +113,14 @@ fn offences_are_refused_with_the_webhook_dead() {
         let said = platform.admin(&words);
         if said.err.contains("No resources found") { Ok(()) } else { Err(format!("{said:?}")) }
     });
-    all_are_refused(platform, "deadhook", "ValidatingAdmissionPolicy");
+    all_are_refused(platform, false);
     // And what is right is still let in.
-    platform.serve("deadhook", "alive");
-    assert_eq!(platform.page("deadhook").body, "alive\n");
+    platform.serve("offender", "alive");
+    assert_eq!(platform.page("offender").body, "alive\n");
     scale("1");
     eventually(SOON, "the webhook speaks again", || {
         let object = secured(json!({ "runAsUser": 0 })).to_string();
-        let said = platform.kubectl("deadhook", &["create", "-f", "-"], &object);
+        let said = platform.kubectl("offender", &["create", "-f", "-"], &object);
         if said.err.contains("admission webhook") { Ok(()) } else { Err(format!("{said:?}")) }
     });
 }

@@ -184,7 +184,8 @@ fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
         }
         std::fs::remove_dir(group)
     }
-    for root in cgroup_roots() {
+    // Where version 1 and 2 stand side by side, runc makes the same group in the hierarchy of version 2 as well.
+    for root in cgroup_roots().into_iter().chain([PathBuf::from("/sys/fs/cgroup/unified")]) {
         let group = root.join(cgroup(instance).trim_start_matches('/'));
         if group.exists() {
             remove(&group).with_context(|| format!("failed to remove the cgroup {}", group.display()))?;

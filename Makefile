@@ -44,6 +44,7 @@ purge:
 
 test: require
 	@$(XTASK) build
+	@cd images/mkimage && GOMODCACHE=$(HEARTH_CACHE)/go/mod GOCACHE=$(HEARTH_CACHE)/go/build GOFLAGS=-buildvcs=false GOTOOLCHAIN=local CGO_ENABLED=0 go test ./...
 	@cargo test --locked --workspace --no-fail-fast
 
 soak: require

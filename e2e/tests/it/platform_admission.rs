@@ -50,7 +50,7 @@ fn offences() -> Vec<Offence> {
         Offence {
             object: pod(json!({ "containers": [{ "name": "a", "image": "docker.io/library/nginx" }] })),
             webhook: &["spec.containers[a].image is \"docker.io/library/nginx\": images come from registry.hearth."],
-            policies: &["a (docker.io/library/nginx): images come from registry.hearth.internal"],
+            policies: &["a (docker.io/library/nginx)", "images come from registry.hearth.internal"],
         },
         Offence {
             object: escalating,

@@ -35,7 +35,12 @@ pub(crate) struct Platform {
     /// Read by tests that share the platform, written by one that disturbs it.
     calm: RwLock<()>,
     /// What purges the instance when this process has ended.
-    _keeper: Option<Child>,
+    _keeper: Option<Keeper>,
+}
+
+/// What purges an instance when this process has ended. It is never waited for, because it waits for us.
+pub(crate) struct Keeper {
+    _shell: Child,
 }
 
 /// What a program said, and how it ended.
@@ -148,7 +153,7 @@ impl Platform {
     /// Starts a shell that waits for this process to end, by a pipe that closes with it, and then purges the
     /// instance: that happens after a panic too, and after a kill. A `hearth up` may still run then, so it tries more
     /// than once.
-    pub(crate) fn keep(&self) -> Child {
+    pub(crate) fn keep(&self) -> Keeper {
         use std::os::unix::process::CommandExt;
         let script = "cat >/dev/null; for trial in $(seq 60); do \"$@\" && exit; sleep 1; done";
         let purge = self.command(&["purge"]);
@@ -156,7 +161,7 @@ impl Platform {
         shell.args(["-c", script, "keep"]).arg(purge.get_program()).args(purge.get_args());
         shell.envs(purge.get_envs().filter_map(|(key, value)| Some((key, value?))));
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        shell.spawn().expect("a shell can be started")
+        Keeper { _shell: shell.spawn().expect("a shell can be started") }
     }
 
     /// A path below the instance's home, as text.

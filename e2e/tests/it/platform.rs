@@ -35,7 +35,7 @@ pub(crate) struct Platform {
     /// Read by tests that share the platform, written by one that disturbs it.
     calm: RwLock<()>,
     /// What purges the instance when this process has ended.
-    _keeper: Option<Child>,
+    _keeper: Option<Keeper>,
 }
 
 /// What a program said, and how it ended.
@@ -106,6 +106,17 @@ pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() 
     }
 }
 
+/// What purges an instance: when it is dropped, or when this process has ended without that.
+pub(crate) struct Keeper(Child);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // Whether it could be purged shows when it is used again.
+        let _ = self.0.wait();
+    }
+}
+
 impl Platform {
     /// An instance that may not exist yet.
     pub(crate) fn at(home: &str, address: &str) -> Self {
@@ -148,7 +159,7 @@ impl Platform {
     /// Starts a shell that waits for this process to end, by a pipe that closes with it, and then purges the
     /// instance: that happens after a panic too, and after a kill. A `hearth up` may still run then, so it tries more
     /// than once.
-    pub(crate) fn keep(&self) -> Child {
+    pub(crate) fn keep(&self) -> Keeper {
         use std::os::unix::process::CommandExt;
         let script = "cat >/dev/null; for trial in $(seq 60); do \"$@\" && exit; sleep 1; done";
         let purge = self.command(&["purge"]);
@@ -156,7 +167,7 @@ impl Platform {
         shell.args(["-c", script, "keep"]).arg(purge.get_program()).args(purge.get_args());
         shell.envs(purge.get_envs().filter_map(|(key, value)| Some((key, value?))));
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        shell.spawn().expect("a shell can be started")
+        Keeper(shell.spawn().expect("a shell can be started"))
     }
 
     /// A path below the instance's home, as text.

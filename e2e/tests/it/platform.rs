@@ -38,11 +38,6 @@ pub(crate) struct Platform {
     _keeper: Option<Keeper>,
 }
 
-/// What purges an instance when this process has ended. It is never waited for, because it waits for us.
-pub(crate) struct Keeper {
-    _shell: Child,
-}
-
 /// What a program said, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -111,6 +106,17 @@ pub(crate) fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() 
     }
 }
 
+/// What purges an instance: when it is dropped, or when this process has ended without that.
+pub(crate) struct Keeper(Child);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // Whether it could be purged shows when it is used again.
+        let _ = self.0.wait();
+    }
+}
+
 impl Platform {
     /// An instance that may not exist yet.
     pub(crate) fn at(home: &str, address: &str) -> Self {
@@ -161,7 +167,7 @@ impl Platform {
         shell.args(["-c", script, "keep"]).arg(purge.get_program()).args(purge.get_args());
         shell.envs(purge.get_envs().filter_map(|(key, value)| Some((key, value?))));
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        Keeper { _shell: shell.spawn().expect("a shell can be started") }
+        Keeper(shell.spawn().expect("a shell can be started"))
     }
 
     /// A path below the instance's home, as text.

@@ -52,6 +52,12 @@ pub fn up(instance: &Instance) -> anyhow::Result<()> {
 pub fn down(instance: &Instance) -> anyhow::Result<()> {
     let network = instance.network;
     let (bridge, namespace) = (network.bridge(), network.namespace());
+    // The kernel clears a deleted namespace away in its own time. A device that is still to go with it would look to
+    // the next `up` as if it were there, so it goes first.
+    let device = format!("hearthv{}", network.octet);
+    if ip_succeeds(&format!("link show {device}")) {
+        ip(&format!("link delete {device}"))?;
+    }
     if std::path::Path::new("/run/netns").join(&namespace).exists() {
         ip(&format!("netns delete {namespace}"))?;
     }

@@ -251,14 +251,12 @@ fn deletions(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, plan
     };
     let ours = || observed.namespaces.iter().filter(|(_, corner)| corner.is_ours());
     let wanted: Vec<_> = ours().filter(|(tool, corner)| !corner.terminating && is_wanted(tool)).collect();
-    let total = ours().count();
-    let share = total.saturating_mul(given.platform.tools.deletion_share_percent as usize) / 100;
-    let allowed = share.max(1);
-    if wanted.is_empty() {
-        return;
-    }
+    // With the tools that this very pass makes, or the next pass would count otherwise.
+    let new = |tool: &&Tool| tool.state == ToolState::Active && !observed.namespaces.contains_key(&tool.name);
+    let total = ours().count() + desired.tools.values().filter(new).count();
+    let allowed = (total * given.platform.tools.deletion_share_percent as usize / 100).max(1);
     let refuse = |reason| Refused { tool: None, reason };
-    if desired.tools.is_empty() {
+    if desired.tools.is_empty() && !wanted.is_empty() {
         plan.refused.push(refuse(Reason::EmptyDirectory(total)));
     } else if wanted.len() > allowed {
         plan.refused.push(refuse(Reason::TooManyDeletions { wanted: wanted.len(), allowed, total }));

@@ -464,7 +464,9 @@ proptest! {
         for event in &history {
             happen(&mut world, event);
             let before = world.cluster.clone();
-            let total = before.namespaces.values().filter(|corner| corner.is_ours()).count();
+            let ours = before.namespaces.values().filter(|corner| corner.is_ours()).count();
+            let new = |tool: &&Tool| tool.state == ToolState::Active && !before.namespaces.contains_key(&tool.name);
+            let total = ours + world.directory.tools.values().filter(new).count();
             let plan = world.settle();
             let deleted = plan.tools.values().filter(|a| matches!(a[0], Action::DeleteNamespace(_))).count();
             prop_assert!(deleted <= (total * 40 / 100).max(1));

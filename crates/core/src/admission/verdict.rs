@@ -1,5 +1,6 @@
 //! What a judgement says: allowed, or everything that is wrong, in sentences.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Rules;
@@ -23,8 +24,12 @@ pub enum Rule {
     Volume,
     /// Service accounts.
     Account,
-    /// Where and before whom a pod runs.
+    /// Where and before whom a pod runs, and how long it may take to end.
     Scheduling,
+    /// What of a node a container uses.
+    Resources,
+    /// Who has to agree before an object is gone.
+    Finalizer,
     /// The hosts of an Ingress.
     Host,
     /// The paths of an Ingress.
@@ -63,6 +68,12 @@ pub enum Verdict {
 /// Longest part of a value that a message repeats, in characters.
 const LONGEST_VALUE: usize = 100;
 
+/// Longest name or key that a message repeats, in characters.
+pub(super) const LONGEST_NAME: usize = 63;
+
+/// Where the rules are explained, each under its own name.
+pub(super) const PAGE: &str = "docs/rules.md";
+
 /// Most faults that a message spells out.
 const MOST_SHOWN: usize = 40;
 
@@ -78,6 +89,8 @@ impl Rule {
         Self::Volume,
         Self::Account,
         Self::Scheduling,
+        Self::Resources,
+        Self::Finalizer,
         Self::Host,
         Self::Path,
         Self::Annotation,
@@ -97,6 +110,8 @@ impl Rule {
             Self::Volume => "volume",
             Self::Account => "account",
             Self::Scheduling => "scheduling",
+            Self::Resources => "resources",
+            Self::Finalizer => "finalizer",
             Self::Host => "host",
             Self::Path => "path",
             Self::Annotation => "annotation",
@@ -106,14 +121,22 @@ impl Rule {
     }
 }
 
+/// A name or a key as a message repeats it: one line, nothing invisible, and no longer than is needed to find it.
+pub(super) fn escaped(text: &str) -> String {
+    let shown: String = text.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST_NAME).is_some() { format!("{shown}…") } else { shown }
+}
+
 impl Violation {
     /// A field whose value is not right.
     pub(super) fn value(rule: Rule, field: &str, value: &serde_json::Value, expected: &str) -> Self {
+        // JSON has escaped quotes and control characters already; what is invisible otherwise is not.
         let text = value.to_string();
-        let shown = match text.char_indices().nth(LONGEST_VALUE) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-            None => text,
-        };
+        let plain = |c: char| if c.is_ascii() { vec![c] } else { c.escape_debug().collect() };
+        let mut shown: String = text.chars().take(LONGEST_VALUE).flat_map(plain).collect();
+        if text.chars().nth(LONGEST_VALUE).is_some() {
+            shown.push('…');
+        }
         Self { rule, message: format!("{field} is {shown}: {expected}") }
     }
 
@@ -129,6 +152,7 @@ impl Violation {
 
     /// A namespace that is neither the platform's nor a tool's.
     pub(super) fn tenant(rules: &Rules, namespace: &str) -> Self {
+        let namespace = escaped(namespace);
         Self {
             rule: Rule::Tenant,
             message: format!(
@@ -137,13 +161,14 @@ impl Violation {
                 crate::names::annotation::UID,
                 rules.first_uid,
                 rules.last_uid,
-                rules.platform_namespaces.join(", ")
+                rules.namespaces.all().collect::<Vec<_>>().join(", ")
             ),
         }
     }
 
     /// Someone who may not write this resource in a tool's namespace.
     pub(super) fn writer(resource: &str, user: &str) -> Self {
+        let user = escaped(user);
         Self {
             rule: Rule::Endpoints,
             message: format!(
@@ -155,7 +180,7 @@ impl Violation {
 }
 
 impl fmt::Display for Verdict {
-    /// One line: the object, and every fault.
+    /// One line: the object, every fault, and where the rules are explained.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allowed"),
@@ -166,9 +191,12 @@ impl fmt::Display for Verdict {
                     write!(f, "{separator}{}", violation.message)?;
                 }
                 match violations.len().saturating_sub(MOST_SHOWN) {
-                    0 => Ok(()),
-                    more => write!(f, "; and {more} more"),
+                    0 => (),
+                    more => write!(f, "; and {more} more")?,
                 }
+                let rules: BTreeSet<Rule> = violations.iter().map(|violation| violation.rule).collect();
+                let pages: Vec<String> = rules.into_iter().map(|rule| format!("{PAGE}#{}", rule.name())).collect();
+                write!(f, " ({})", pages.join(", "))
             }
         }
     }

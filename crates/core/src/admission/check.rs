@@ -82,7 +82,7 @@ impl<'a> Check<'a> {
             Node::Is(truth) => value.as_bool() == Some(*truth),
             Node::Zero => value.as_i64() == Some(0),
             Node::Uid => value.as_i64() == Some(self.tenant.uid),
-            Node::AtMost(most) => value.as_i64().is_some_and(|number| number <= *most),
+            Node::AtMost(most) => value.as_i64().is_some_and(|number| (0..=*most).contains(&number)),
             Node::Never => false,
             Node::Listed(listed) => listed.holds(&self.lists, value),
             Node::Image => value.as_str().is_some_and(|text| self.is_allowed_image(text)),
@@ -103,8 +103,8 @@ impl<'a> Check<'a> {
                 Some(object) => return fields.iter().for_each(|field| self.field(field, object)),
                 None => false,
             },
-            Node::OneOfOrKept(texts) => match value.as_array() {
-                Some(list) => return self.one_of_or_kept(node, texts, rule, list),
+            Node::Added(texts) => match value.as_array() {
+                Some(list) => return self.added(node, texts, rule, list),
                 None => false,
             },
             Node::Each { key, node: entry, most } => match value.as_array() {
@@ -155,7 +155,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn one_of_or_kept(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
+    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
         let before = self.before.and_then(Value::as_array);
         let kept = |entry: &Value| before.is_some_and(|before| before.contains(entry));
         let listed = |entry: &Value| entry.as_str().is_some_and(|text| texts.contains(&text));

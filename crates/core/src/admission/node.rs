@@ -42,7 +42,7 @@ pub enum Node {
     Zero,
     /// The tool's own user number, which is its group number too.
     Uid,
-    /// A number no higher than this.
+    /// A number from 0 to this one.
     AtMost(i64),
     /// Nothing: the field must be left out.
     Never,
@@ -82,8 +82,8 @@ pub enum Node {
         /// These.
         keys: &'static [&'static str],
     },
-    /// A list of these texts, and of what was in it before. Only for a field of a section.
-    OneOfOrKept(&'static [&'static str]),
+    /// A list of texts; a change adds none but these, and may keep or remove any other. Only for a field of a section.
+    Added(&'static [&'static str]),
     /// All of these.
     All(&'static [Node]),
 }
@@ -127,7 +127,7 @@ impl Node {
             Self::Is(value) => format!("it must be {value}"),
             Self::Zero | Self::Never => "it must be left out".to_owned(),
             Self::Uid => format!("it must be {uid}, the tool's own number"),
-            Self::AtMost(most) => format!("it must be {most} at most"),
+            Self::AtMost(most) => format!("it must be a number from 0 to {most}"),
             Self::Listed(listed) => listed.expected(rules, tool),
             Self::Image => {
                 let from: Vec<String> = rules.registries.iter().map(ToString::to_string).collect();
@@ -158,7 +158,7 @@ impl Node {
                     listed.collect::<Vec<_>>().join(", ")
                 )
             }
-            Self::OneOfOrKept(texts) => format!("it must be {}", list(texts)),
+            Self::Added(texts) => format!("only {} may be added", list(texts)),
             Self::All(nodes) => {
                 nodes.iter().map(|node| node.expected(rules, tool, uid)).collect::<Vec<_>>().join(", and ")
             }

@@ -235,7 +235,7 @@ fn what_stood_before_is_looked_up_for_fields_of_sections_only() {
         }
     }
     fn within(node: &Node) {
-        assert!(!matches!(node, Node::Annotations { .. } | Node::OneOfOrKept(_)), "{node:?}");
+        assert!(!matches!(node, Node::Annotations { .. } | Node::Added(_)), "{node:?}");
         look(node);
     }
     for chapter in fields::CHAPTERS.iter().chain(fields::PLATFORM_CHAPTERS) {

@@ -1,6 +1,5 @@
 //! What a judgement says: allowed, or everything that is wrong, in sentences.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Rules;
@@ -71,13 +70,15 @@ const LONGEST_VALUE: usize = 100;
 /// Longest name or key that a message repeats, in characters.
 pub(super) const LONGEST_NAME: usize = 63;
 
-/// Where the rules are explained, each under its own name.
-pub(super) const PAGE: &str = "docs/rules.md";
-
 /// Most faults that a message spells out.
 const MOST_SHOWN: usize = 40;
 
 impl Rule {
+    /// Where it is explained, for the messages of the policies.
+    pub(super) fn page(self) -> String {
+        format!("docs/rules.md#{}", self.name())
+    }
+
     /// Every rule.
     pub const ALL: &[Self] = &[
         Self::Tenant,
@@ -180,7 +181,7 @@ impl Violation {
 }
 
 impl fmt::Display for Verdict {
-    /// One line: the object, every fault, and where the rules are explained.
+    /// One line: the object, and every fault with the rule that it is against, of which `docs/rules.md` has more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allowed"),
@@ -188,15 +189,12 @@ impl fmt::Display for Verdict {
                 write!(f, "{object} is not allowed for a tool: ")?;
                 for (index, violation) in violations.iter().take(MOST_SHOWN).enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{}", violation.message)?;
+                    write!(f, "{separator}{} (rule {})", violation.message, violation.rule.name())?;
                 }
                 match violations.len().saturating_sub(MOST_SHOWN) {
-                    0 => (),
-                    more => write!(f, "; and {more} more")?,
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
                 }
-                let rules: BTreeSet<Rule> = violations.iter().map(|violation| violation.rule).collect();
-                let pages: Vec<String> = rules.into_iter().map(|rule| format!("{PAGE}#{}", rule.name())).collect();
-                write!(f, " ({})", pages.join(", "))
             }
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
         Node::Is(truth) => format!("{value} == {truth}"),
         Node::Zero => format!("{value} == 0"),
         Node::Uid => format!("{value} == variables.uid"),
-        Node::AtMost(most) => format!("{value} <= {most}"),
+        Node::AtMost(most) => format!("({value} >= 0 && {value} <= {most})"),
         Node::Never => "false".to_owned(),
         Node::Listed(listed) => return listed::test(rules, *listed, value),
         Node::Image => image(rules, value),
@@ -57,7 +57,7 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
         Node::Has(text) => format!("{} in {value}", literal(text)),
         Node::KeysWithin(keys) => format!("{value}.all(k, k in {})", list(keys)),
         Node::Annotations { under, keys } => annotations(under, keys, value),
-        Node::OneOfOrKept(texts) => {
+        Node::Added(texts) => {
             format!("{value}.all(k, k in {} || k in {}.orValue([]))", list(texts), before(value))
         }
         Node::Object(fields) => object(rules, fields, value, filled, depth),

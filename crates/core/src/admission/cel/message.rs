@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::verdict::{LONGEST_NAME, PAGE};
+use super::super::verdict::LONGEST_NAME;
 use super::super::{Field, Need, Node, Rule, Rules};
 use super::expression::literal;
 
@@ -46,19 +46,14 @@ pub(super) fn is_scalar(node: &Node) -> bool {
     matches!(node, Node::OneOf(_) | Node::Image)
 }
 
-/// Where a rule is explained, as the end of a message.
-pub(super) fn page(rule: Rule) -> String {
-    format!(" ({PAGE}#{})", rule.name())
-}
-
 /// A text of the object, as a message repeats it: no longer than is needed to find it.
 fn short(text: &str) -> String {
     format!("({text}.size() > {LONGEST_NAME} ? {text}.substring(0, {LONGEST_NAME}) + \"…\" : {text})")
 }
 
 /// A validation with a fixed message.
-pub(super) fn plain(rule: Rule, ok: &str, told: &str) -> Value {
-    json!({ "expression": ok, "message": format!("{told}{}", page(rule)), "reason": "Forbidden" })
+pub(super) fn plain(ok: &str, told: &str, rule: Rule) -> Value {
+    json!({ "expression": ok, "message": format!("{told} ({})", rule.page()), "reason": "Forbidden" })
 }
 
 /// A validation of a list: `ok` judges the entry `c`. The message names the entries that are wrong, by `key`, and the
@@ -78,12 +73,12 @@ pub(super) fn offenders(
     };
     let value = |field: &str| format!(" + \" (\" + {} + \")\"", short(&format!("c.?{field}.orValue(\"\")")));
     let value = shown.map(value).unwrap_or_default();
-    let page = page(rule);
+    let told = format!("{told} ({})", rule.page());
     let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
     json!({
         "expression": format!("{judged}.all(c, {ok})"),
-        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}{page}"))),
-        "message": format!("{at}: {told}{page}"),
+        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}"))),
+        "message": format!("{at}: {told}"),
         "reason": "Forbidden",
     })
 }

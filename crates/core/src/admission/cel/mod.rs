@@ -107,7 +107,7 @@ fn writers(users: &[&str]) -> Value {
     let told = "endpoints of a tool are written by the cluster's own controllers: make a Service with a selector";
     json!({
         "expression": format!("request.userInfo.username in {}", list(users)),
-        "message": format!("{told}{}", message::page(Rule::Endpoints)),
+        "message": format!("{told} ({})", Rule::Endpoints.page()),
         "reason": "Forbidden",
     })
 }
@@ -209,7 +209,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn known_tenant(&self) -> Value {
         let message = super::Violation::tenant(self.rules, "NAMESPACE").message;
-        let message = format!("{message}{}", message::page(Rule::Tenant));
+        let message = format!("{message} ({})", Rule::Tenant.page());
         let (start, end) = message.split_once("NAMESPACE").unwrap_or((&message, ""));
         json!({
             "expression": format!("variables.known || (variables.updating && {} == {})", self.now, self.before),
@@ -234,9 +234,9 @@ impl Writer<'_> {
                 "{} + {}.filter(k, {wrong}).join(\", \") + {}",
                 literal(&format!("{at}: ")),
                 self.now,
-                literal(&format!(": not a field that tools may set, leave it out{}", message::page(Rule::Field)))
+                literal(&format!(": not a field that tools may set, leave it out ({})", Rule::Field.page()))
             ),
-            "message": format!("{at}: it holds a field that tools may not set{}", message::page(Rule::Field)),
+            "message": format!("{at}: it holds a field that tools may not set ({})", Rule::Field.page()),
             "reason": "Forbidden",
         })
     }
@@ -291,7 +291,7 @@ impl Writer<'_> {
         let ok = expression::field(self.rules, field, &self.now, self.filled, 1)?;
         let at = format!("{}.{}", self.section.path(), field.name);
         let told = format!("{at}: {}", message::expected(self.rules, field, self.filled));
-        Some(message::plain(field.rule, &format!("{} || ({ok})", self.unchanged(field.name)), &told))
+        Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told, field.rule))
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) const CRON_SECTIONS: &[Section] = &[
 
 const POD_METADATA: &[Field] = &[
     checked("annotations", Rule::Annotation, Node::Annotations { under: ANNOTATION_PREFIXES, keys: ANNOTATIONS }),
-    checked("finalizers", Rule::Finalizer, Node::OneOfOrKept(FINALIZERS)),
+    checked("finalizers", Rule::Finalizer, Node::Added(FINALIZERS)),
 ];
 
 /// Prefixes of annotations that nothing on a node reads. Container runtimes, networks and autoscalers take orders from

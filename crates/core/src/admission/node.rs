@@ -40,6 +40,10 @@ pub enum Node {
     Is(bool),
     /// The number 0, which stands for absence.
     Zero,
+    /// A number from 0 to this one.
+    AtMost(i64),
+    /// This number.
+    Exactly(i64),
     /// The tool's own user number, which is its group number too.
     Uid,
     /// The path of the tool's own home.
@@ -52,6 +56,11 @@ pub enum Node {
     OwnOrLegacyHost,
     /// An Ingress rule: where its host is the legacy one, every path is the tool's.
     LegacyPaths,
+    /// A path that can be read in one way only.
+    PlainPath,
+    /// An address of a Service, or a list of them, that leaves the choice to the cluster. The validating policies see
+    /// a Service after an address was given to it, so in the API server a policy of its own judges this.
+    GivenAddress,
     /// An object with these fields and no others.
     Object(&'static [Field]),
     /// A list, each of which is shown by the field `key` where it has one; so many at most.
@@ -63,10 +72,21 @@ pub enum Node {
         /// How many there may be.
         most: usize,
     },
+    /// A list with at least one entry.
+    NotEmpty,
+    /// A list of texts; a change adds none but these, and may keep or remove any other.
+    Added(&'static [&'static str]),
     /// A list of texts in which this one is.
     Has(&'static str),
     /// A map with none but these keys.
     KeysWithin(&'static [&'static str]),
+    /// A map whose values are single lines, but for the value of one key.
+    OneLines {
+        /// How many characters a line may have.
+        longest: usize,
+        /// The key whose value may be anything.
+        but: &'static str,
+    },
     /// A map without keys that start so.
     NoKeyUnder(&'static [&'static str]),
     /// All of these.
@@ -111,6 +131,19 @@ impl Node {
             Self::OneOf(texts) => format!("it must be {}", list(texts)),
             Self::Is(value) => format!("it must be {value}"),
             Self::Zero => "it must be left out".to_owned(),
+            Self::AtMost(most) => format!("it must be a number from 0 to {most}"),
+            Self::Exactly(number) => format!("it must be {number}"),
+            Self::PlainPath => format!(
+                "it must start with a slash and have plain segments: letters, digits and . _ ~ + : @ , = -, {} \
+                 characters at most",
+                crate::route::path::LONGEST
+            ),
+            Self::GivenAddress => "it must be left out or \"None\": the cluster gives addresses".to_owned(),
+            Self::NotEmpty => "it must not be empty".to_owned(),
+            Self::Added(texts) => format!("only {} may be added", list(texts)),
+            Self::OneLines { longest, but } => {
+                format!("all but {but} must be one line of {longest} characters at most")
+            }
             Self::Uid => format!("it must be {uid}, the tool's own number"),
             Self::Home => format!("it must be \"{}/{tool}\", the tool's own home", rules.homes),
             Self::Image => {

@@ -15,8 +15,6 @@ pub(super) struct Tenant {
     pub(super) uid: i64,
     /// The path of its home.
     pub(super) home: String,
-    /// Its own hosts.
-    pub(super) hosts: Vec<String>,
 }
 
 impl Tenant {
@@ -27,15 +25,7 @@ impl Tenant {
         if uid < i64::from(rules.first_uid) || uid > i64::from(rules.last_uid) {
             return None;
         }
-        // The legacy host and the domains themselves are nobody's, whatever a tool is called.
-        let shared = |host: &crate::Host| *host == rules.domains.legacy || rules.domains.public.contains(host);
-        let hosts = rules.domains.hosts_of(&tool).into_iter().filter(|host| !shared(host));
-        Some(Self {
-            uid,
-            home: format!("{}/{tool}", rules.homes),
-            hosts: hosts.map(|host| host.to_string()).collect(),
-            tool: tool.to_string(),
-        })
+        Some(Self { uid, home: format!("{}/{tool}", rules.homes), tool: tool.to_string() })
     }
 }
 

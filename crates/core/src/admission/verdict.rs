@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Rules;
+use super::fields::Writers;
 
 /// Which part of the rulebook a refusal is counted under. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,16 @@ pub enum Rule {
     Service,
     /// Who writes endpoints.
     Endpoints,
+    /// Who writes network policies.
+    Network,
+    /// Budgets that could keep a node from being emptied.
+    Disruption,
+    /// Types of Secrets.
+    Secret,
+    /// Finalizers that nothing removes.
+    Finalizer,
+    /// Numbers that keep controllers busy.
+    Limit,
 }
 
 /// One thing that is wrong.
@@ -67,6 +78,11 @@ const LONGEST_VALUE: usize = 100;
 const MOST_SHOWN: usize = 40;
 
 impl Rule {
+    /// Where it is explained, for the messages of the policies.
+    pub(super) fn page(self) -> String {
+        format!("docs/rules.md#{}", self.name())
+    }
+
     /// Every rule.
     pub const ALL: &[Self] = &[
         Self::Tenant,
@@ -83,6 +99,11 @@ impl Rule {
         Self::Annotation,
         Self::Service,
         Self::Endpoints,
+        Self::Network,
+        Self::Disruption,
+        Self::Secret,
+        Self::Finalizer,
+        Self::Limit,
     ];
 
     /// The rule's name in metrics and logs.
@@ -102,6 +123,11 @@ impl Rule {
             Self::Annotation => "annotation",
             Self::Service => "service",
             Self::Endpoints => "endpoints",
+            Self::Network => "network",
+            Self::Disruption => "disruption",
+            Self::Secret => "secret",
+            Self::Finalizer => "finalizer",
+            Self::Limit => "limit",
         }
     }
 }
@@ -143,19 +169,17 @@ impl Violation {
     }
 
     /// Someone who may not write this resource in a tool's namespace.
-    pub(super) fn writer(resource: &str, user: &str) -> Self {
+    pub(super) fn writer(writers: &Writers, resource: &str, user: &str) -> Self {
+        let Writers { by, instead, .. } = writers;
         Self {
-            rule: Rule::Endpoints,
-            message: format!(
-                "{resource} of a tool are written by the cluster's own controllers, not by \"{user}\": make a Service \
-                 with a selector instead"
-            ),
+            rule: writers.rule,
+            message: format!("{resource} of a tool are written by {by}, not by \"{user}\": {instead}"),
         }
     }
 }
 
 impl fmt::Display for Verdict {
-    /// One line: the object, and every fault.
+    /// One line: the object, and every fault with the rule that it is against, of which `docs/rules.md` has more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allowed"),
@@ -163,7 +187,7 @@ impl fmt::Display for Verdict {
                 write!(f, "{object} is not allowed for a tool: ")?;
                 for (index, violation) in violations.iter().take(MOST_SHOWN).enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{}", violation.message)?;
+                    write!(f, "{separator}{} (rule {})", violation.message, violation.rule.name())?;
                 }
                 match violations.len().saturating_sub(MOST_SHOWN) {
                     0 => Ok(()),

@@ -7,7 +7,11 @@ use super::expression::literal;
 
 /// What would be right for a field, with `<tool>` standing for the tool.
 pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
-    let told = told(rules, &field.node, filled);
+    needed(rules, field, filled, 0)
+}
+
+fn needed(rules: &Rules, field: &Field, filled: bool, depth: usize) -> String {
+    let told = told(rules, &field.node, filled, depth);
     match field.need {
         Need::Always => format!("needed, {told}"),
         Need::Filled if filled => format!("needed, {told}"),
@@ -15,13 +19,14 @@ pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
     }
 }
 
-/// The expectation of a node and, for an object, of each field that is checked.
-fn told(rules: &Rules, node: &Node, filled: bool) -> String {
+/// The expectation of a node and, for the outermost object, of each field that is checked: what is deeper, the page of
+/// the rule tells.
+fn told(rules: &Rules, node: &Node, filled: bool, depth: usize) -> String {
     match node {
         Node::Object(fields) => {
-            let checked = fields.iter().filter(|field| !matches!(field.node, Node::Any));
+            let checked = fields.iter().filter(|field| depth == 0 && !matches!(field.node, Node::Any));
             let parts: Vec<String> =
-                checked.map(|field| format!("{}: {}", field.name, expected(rules, field, filled))).collect();
+                checked.map(|field| format!("{}: {}", field.name, needed(rules, field, filled, depth + 1))).collect();
             let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
             match parts.is_empty() {
                 true => format!("only {} may be set", names.join(", ")),
@@ -29,9 +34,9 @@ fn told(rules: &Rules, node: &Node, filled: bool) -> String {
             }
         }
         Node::Each { node: entry, .. } => {
-            format!("{}, and of each: {}", node.expected(rules, "<tool>", "<uid>"), told(rules, entry, filled))
+            format!("{}, and of each: {}", node.expected(rules, "<tool>", "<uid>"), told(rules, entry, filled, depth))
         }
-        Node::All(nodes) => nodes.iter().map(|node| told(rules, node, filled)).collect::<Vec<_>>().join("; "),
+        Node::All(nodes) => nodes.iter().map(|node| told(rules, node, filled, depth)).collect::<Vec<_>>().join("; "),
         _ => node.expected(rules, "<tool>", "<uid>"),
     }
 }
@@ -42,8 +47,8 @@ pub(super) fn is_scalar(node: &Node) -> bool {
 }
 
 /// A validation with a fixed message.
-pub(super) fn plain(ok: &str, told: &str) -> Value {
-    json!({ "expression": ok, "message": told, "reason": "Forbidden" })
+pub(super) fn plain(ok: &str, told: &str, rule: Rule) -> Value {
+    json!({ "expression": ok, "message": format!("{told} ({})", rule.page()), "reason": "Forbidden" })
 }
 
 /// A validation of a list: `ok` judges the entry `c`. The message names the entries that are wrong, by `key`, and the
@@ -65,8 +70,8 @@ pub(super) fn offenders(
     let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
     json!({
         "expression": format!("{judged}.all(c, {ok})"),
-        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}"))),
-        "message": format!("{at}: {told} ({})", rule.name()),
+        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told} ({})", rule.page()))),
+        "message": format!("{at}: {told} ({})", rule.page()),
         "reason": "Forbidden",
     })
 }

@@ -1,17 +1,19 @@
 //! The rulebook as policies of the API server: the layer that enforces.
 //!
 //! [`policies`] writes the tables of [`super::fields`] out as `ValidatingAdmissionPolicy` objects, one for each
-//! chapter, and one `MutatingAdmissionPolicy` that fills in what a pod leaves out. Domains, registries and namespaces
+//! chapter, one `MutatingAdmissionPolicy` that fills in what a pod leaves out, and one that leaves the addresses of
+//! Services to the cluster. Domains, registries and namespaces
 //! stand in them as literals; a tool's number and name are read from the namespace of the request. Nothing here looks
 //! at objects: what the expressions mean is tried against a real API server, case by case beside [`super::review`].
 
+mod address;
 mod expression;
 mod fill;
 mod message;
 
 use serde_json::{Value, json};
 
-use super::fields::{Book, CHAPTERS, Chapter, Section};
+use super::fields::{Book, CHAPTERS, Chapter, Section, Writers};
 use super::{Field, Node, Rule, Rules};
 use crate::names::{annotation, label};
 use expression::{list, literal};
@@ -25,10 +27,11 @@ const MANAGER: &str = "hearth-render";
 /// All policies and their bindings, in the order in which to apply them.
 pub fn policies(rules: &Rules) -> Vec<Value> {
     let mut objects: Vec<Value> = fill::policy(rules).into();
+    objects.extend(address::policy(rules));
     for chapter in CHAPTERS {
         let name = format!("hearth-tool-{}", chapter.name);
         let (variables, validations) = match &chapter.book {
-            Book::Writers(users) => (json!([]), vec![writers(users)]),
+            Book::Writers(users) => (json!([]), vec![writers(users, chapter.name)]),
             Book::Fields { sections, filled } => fields(rules, sections, *filled),
         };
         objects.push(json!({
@@ -82,13 +85,37 @@ fn constraints(rules: &Rules, chapter: &Chapter) -> Value {
     })
 }
 
-fn writers(users: &[&str]) -> Value {
-    let message = "endpoints of a tool are written by the cluster's own controllers: make a Service with a selector";
-    json!({
-        "expression": format!("request.userInfo.username in {}", list(users)),
-        "message": message,
-        "reason": "Forbidden",
-    })
+/// Who may write, and that everybody may change metadata that says nothing of the content: the counterpart of
+/// `is_only_labelled`.
+fn writers(writers: &Writers, kind: &str) -> Value {
+    let is = |user: &&str| match user.strip_suffix('*') {
+        Some(start) => format!("request.userInfo.username.startsWith({})", literal(start)),
+        None => format!("request.userInfo.username == {}", literal(user)),
+    };
+    let users: Vec<String> = writers.users.iter().map(is).collect();
+    let (new, old) = ("dyn(object)", "dyn(oldObject)");
+    let labels = |of: &str, other: &str| {
+        format!(
+            "{of}.metadata.?labels.orValue({{}}).all(k, !k.contains(\"kubernetes.io/\") || \
+             {of}.metadata.labels[?k] == {other}.metadata.?labels[?k])"
+        )
+    };
+    let list = |of: &str, name: &str| format!("{of}.metadata.?{name}.orValue([])");
+    let same = [
+        "request.operation == \"UPDATE\"".to_owned(),
+        format!("{new}.all(k, k == \"metadata\" || {new}[?k] == {old}[?k])"),
+        format!("{old}.all(k, k in {new})"),
+        labels(new, old),
+        labels(old, new),
+        format!("{} == {}", list(new, "ownerReferences"), list(old, "ownerReferences")),
+        format!("{}.all(f, f in {})", list(new, "finalizers"), list(old, "finalizers")),
+    ];
+    let Writers { by, instead, rule, .. } = writers;
+    message::plain(
+        &format!("{} || ({})", users.join(" || "), same.join(" && ")),
+        &format!("{kind} of a tool are written by {by}: {instead}"),
+        *rule,
+    )
 }
 
 /// The tool of the request's namespace, as variables; the counterpart of `tenant`.
@@ -126,14 +153,20 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool) -> (Value, Vec<Valu
     variables.push(variable("updating", "request.operation == \"UPDATE\"".to_owned()));
     let mut validations = Vec::new();
     for (index, section) in sections.iter().enumerate() {
+        let whole = |outer: &Section| {
+            outer.needs_tenant() && outer.at.len() < section.at.len() && section.at.starts_with(outer.at)
+        };
         let (now, before) = (format!("now{index}"), format!("before{index}"));
         variables.push(variable(&now, part("object", section.at)));
         variables
             .push(variable(&before, format!("variables.updating ? {} : dyn({{}})", part("oldObject", section.at))));
         let writer =
             Writer { rules, filled, section, now: format!("variables.{now}"), before: format!("variables.{before}") };
-        if !section.open {
+        // What an outer section asks of the namespace need not be asked again.
+        if section.needs_tenant() && !sections.iter().any(whole) {
             validations.push(writer.known_tenant());
+        }
+        if !section.open {
             validations.push(writer.listed());
         }
         for group in groups(section.fields) {
@@ -146,10 +179,13 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool) -> (Value, Vec<Valu
 
 /// A part of an object, as a map of whatever it holds: empty where the object lacks it.
 fn part(object: &str, at: &[&str]) -> String {
-    let mut steps = at.iter();
-    let first = steps.next().copied().unwrap_or_default();
-    let rest: String = steps.map(|step| format!(".?{step}")).collect();
-    format!("dyn(dyn({object}).?{first}{rest}.orValue({{}}))")
+    match at.split_first() {
+        None => format!("dyn({object})"),
+        Some((first, rest)) => {
+            let rest: String = rest.iter().map(|step| format!(".?{step}")).collect();
+            format!("dyn(dyn({object}).?{first}{rest}.orValue({{}}))")
+        }
+    }
 }
 
 /// Fields that hold lists of the same things are judged together, each with its neighbours.
@@ -184,7 +220,11 @@ impl Writer<'_> {
         let (start, end) = message.split_once("NAMESPACE").unwrap_or((&message, ""));
         json!({
             "expression": format!("variables.known || (variables.updating && {} == {})", self.now, self.before),
-            "messageExpression": format!("{} + namespaceObject.metadata.name + {}", literal(start), literal(end)),
+            "messageExpression": format!(
+                "{} + namespaceObject.metadata.name + {}",
+                literal(start),
+                literal(&format!("{end} ({})", Rule::Tenant.page()))
+            ),
             "message": "the namespace is not that of a tool",
             "reason": "Forbidden",
         })
@@ -198,15 +238,19 @@ impl Writer<'_> {
             now = self.now,
             before = self.before
         );
-        let at = self.section.path();
+        let at = match self.section.at.is_empty() {
+            true => "the object".to_owned(),
+            false => self.section.path(),
+        };
         json!({
             "expression": format!("!{}.exists(k, {wrong})", self.now),
             "messageExpression": format!(
-                "{} + {}.filter(k, {wrong}).join(\", \") + \": not a field that tools may set, leave it out\"",
+                "{} + {}.filter(k, {wrong}).join(\", \") + {}",
                 literal(&format!("{at}: ")),
-                self.now
+                self.now,
+                literal(&format!(": not a field that tools may set, leave it out ({})", Rule::Field.page()))
             ),
-            "message": format!("{at}: it holds a field that tools may not set"),
+            "message": format!("{at}: it holds a field that tools may not set ({})", Rule::Field.page()),
             "reason": "Forbidden",
         })
     }
@@ -219,8 +263,7 @@ impl Writer<'_> {
                 let lists: Vec<String> = group.iter().map(|field| self.changed_list(field.name)).collect();
                 variables.push(variable(judged, lists.join(" + ")));
                 let judged = format!("variables.{judged}");
-                let at: Vec<String> =
-                    group.iter().map(|field| format!("{}.{}", self.section.path(), field.name)).collect();
+                let at: Vec<String> = group.iter().map(|field| self.section.path_of(field.name)).collect();
                 self.entries(first, fields, &judged, &at.join(", "), validations);
             }
             None => validations.extend(self.single(first)),
@@ -258,9 +301,17 @@ impl Writer<'_> {
     }
 
     fn single(&self, field: &Field) -> Option<Value> {
-        let ok = expression::field(self.rules, field, &self.now, self.filled, 1)?;
-        let at = format!("{}.{}", self.section.path(), field.name);
+        let ok = match &field.node {
+            Node::Added(texts) => {
+                let (value, before) =
+                    (format!("{}.{}", self.now, field.name), format!("{}.?{}", self.before, field.name));
+                let added = expression::added(texts, &value, Some(&format!("{before}.orValue([])")));
+                format!("!has({value}) || {added}")
+            }
+            _ => expression::field(self.rules, field, &self.now, self.filled, 1)?,
+        };
+        let at = self.section.path_of(field.name);
         let told = format!("{at}: {}", message::expected(self.rules, field, self.filled));
-        Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told))
+        Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told, field.rule))
     }
 }

@@ -18,20 +18,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { at: &["metadata"], open: true, fields: POD_METADATA },
 ];
 
-/// What makes pods.
-pub(super) const TEMPLATE_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
-/// What makes jobs.
-pub(super) const CRON_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "jobTemplate", "spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "jobTemplate", "spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
 /// Annotations that older kubelets and API servers read as security settings.
-const POD_METADATA: &[Field] = &[checked(
+pub(super) const POD_METADATA: &[Field] = &[checked(
     "annotations",
     Rule::Annotation,
     Node::NoKeyUnder(&[
@@ -43,7 +31,8 @@ const POD_METADATA: &[Field] = &[checked(
 
 const CONTAINERS: Node = each("name", &Node::Object(CONTAINER));
 
-const POD: &[Field] = &[
+/// The specification of a pod.
+pub(super) const POD: &[Field] = &[
     any("activeDeadlineSeconds"),
     any("affinity"),
     any("automountServiceAccountToken"),

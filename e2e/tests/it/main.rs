@@ -8,6 +8,7 @@
 )]
 
 mod control_admission;
+mod control_gateway;
 mod control_plane;
 mod control_rbac;
 mod control_webhook;

@@ -68,9 +68,10 @@ pub(super) fn offenders(
     };
     let value = shown.map(|field| format!(" + \" (\" + c.?{field}.orValue(\"\") + \")\"")).unwrap_or_default();
     let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
+    let (start, end) = (literal(&format!("{at}: ")), literal(&format!(": {told} ({})", rule.page())));
     json!({
         "expression": format!("{judged}.all(c, {ok})"),
-        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told} ({})", rule.page()))),
+        "messageExpression": format!("{start} + {names} + {end}"),
         "message": format!("{at}: {told} ({})", rule.page()),
         "reason": "Forbidden",
     })

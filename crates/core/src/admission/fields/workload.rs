@@ -3,7 +3,8 @@
 //! Numbers are bounded far above what a tool's quota lets run, and low enough that a slip of the keyboard does not
 //! keep the controllers busy: a controller tries again and again to make what the quota refuses, and each object of a
 //! history is kept in etcd. `volumeClaimTemplates` is refused, because a controller would make the claims, with rights
-//! that tools do not have; `managedBy` of a Job is, because nothing here manages Jobs but the cluster's controller.
+//! that tools do not have; `managedBy` of a Job is, because nothing here manages Jobs but the cluster's controller; and
+//! `backoffLimitPerIndex`, because with it the API server takes every bound from `backoffLimit`.
 
 use super::super::node::{any, checked};
 use super::super::{Field, Node, Rule};
@@ -129,11 +130,9 @@ pub(super) const SCALE: &[Section] =
 const JOB_SPEC: &[Field] = &[
     any("activeDeadlineSeconds"),
     checked("backoffLimit", Rule::Limit, MOST_FAILURES),
-    checked("backoffLimitPerIndex", Rule::Limit, MOST_FAILURES),
     any("completionMode"),
     checked("completions", Rule::Limit, MOST_COMPLETIONS),
     any("manualSelector"),
-    checked("maxFailedIndexes", Rule::Limit, MOST_COMPLETIONS),
     checked("parallelism", Rule::Limit, MOST_PODS),
     any("podFailurePolicy"),
     any("podReplacementPolicy"),

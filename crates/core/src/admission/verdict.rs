@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Rules;
+use super::fields::Writers;
 
 /// Which part of the rulebook a refusal is counted under. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,8 +28,6 @@ pub enum Rule {
     Scheduling,
     /// What of a node a container uses.
     Resources,
-    /// Who has to agree before an object is gone.
-    Finalizer,
     /// The hosts of an Ingress.
     Host,
     /// The paths of an Ingress.
@@ -39,6 +38,16 @@ pub enum Rule {
     Service,
     /// Who writes endpoints.
     Endpoints,
+    /// Who writes network policies.
+    Network,
+    /// Budgets that could keep a node from being emptied.
+    Disruption,
+    /// Types of Secrets.
+    Secret,
+    /// Finalizers that nothing removes.
+    Finalizer,
+    /// Numbers that keep controllers busy.
+    Limit,
 }
 
 /// One thing that is wrong.
@@ -91,12 +100,16 @@ impl Rule {
         Self::Account,
         Self::Scheduling,
         Self::Resources,
-        Self::Finalizer,
         Self::Host,
         Self::Path,
         Self::Annotation,
         Self::Service,
         Self::Endpoints,
+        Self::Network,
+        Self::Disruption,
+        Self::Secret,
+        Self::Finalizer,
+        Self::Limit,
     ];
 
     /// The rule's name in metrics and logs.
@@ -112,12 +125,16 @@ impl Rule {
             Self::Account => "account",
             Self::Scheduling => "scheduling",
             Self::Resources => "resources",
-            Self::Finalizer => "finalizer",
             Self::Host => "host",
             Self::Path => "path",
             Self::Annotation => "annotation",
             Self::Service => "service",
             Self::Endpoints => "endpoints",
+            Self::Network => "network",
+            Self::Disruption => "disruption",
+            Self::Secret => "secret",
+            Self::Finalizer => "finalizer",
+            Self::Limit => "limit",
         }
     }
 }
@@ -168,14 +185,12 @@ impl Violation {
     }
 
     /// Someone who may not write this resource in a tool's namespace.
-    pub(super) fn writer(resource: &str, user: &str) -> Self {
+    pub(super) fn writer(writers: &Writers, resource: &str, user: &str) -> Self {
+        let Writers { by, instead, .. } = writers;
         let user = escaped(user);
         Self {
-            rule: Rule::Endpoints,
-            message: format!(
-                "{resource} of a tool are written by the cluster's own controllers, not by \"{user}\": make a Service \
-                 with a selector instead"
-            ),
+            rule: writers.rule,
+            message: format!("{resource} of a tool are written by {by}, not by \"{user}\": {instead}"),
         }
     }
 }

@@ -19,19 +19,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { at: &["metadata"], open: true, fields: POD_METADATA },
 ];
 
-/// What makes pods.
-pub(super) const TEMPLATE_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
-/// What makes jobs.
-pub(super) const CRON_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "jobTemplate", "spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "jobTemplate", "spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
-const POD_METADATA: &[Field] = &[
+/// What stands beside it.
+pub(super) const POD_METADATA: &[Field] = &[
     checked("annotations", Rule::Annotation, Node::Annotations { under: ANNOTATION_PREFIXES, keys: ANNOTATIONS }),
     checked("finalizers", Rule::Finalizer, Node::Added(FINALIZERS)),
 ];
@@ -67,7 +56,8 @@ const LONGEST_TOLERATION: i64 = 300;
 
 const CONTAINERS: Node = each("name", &Node::Object(CONTAINER));
 
-const POD: &[Field] = &[
+/// The specification of a pod.
+pub(super) const POD: &[Field] = &[
     any("activeDeadlineSeconds"),
     checked("affinity", Rule::Scheduling, Node::Object(AFFINITY)),
     any("automountServiceAccountToken"),

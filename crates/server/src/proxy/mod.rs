@@ -196,6 +196,7 @@ impl Follower {
             snapshot.restore(&mut index, &freshness);
         }
         let (sender, table) = tokio::sync::watch::channel(index.table());
+        metrics.tools.set(i64::try_from(table.borrow().tools()).unwrap_or(i64::MAX));
         let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics, changes: 0 };
         Ok((Self { keeper, store, client }, Followed { table, freshness }))
     }

@@ -5,6 +5,7 @@
 
 mod mount;
 mod namespaces;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ use crate::image::Repository;
 pub struct Platform {
     /// The domains under which tools are reached.
     pub domains: Domains,
+    /// Where the front door is to the platform's own programs.
+    pub front_door: FrontDoor,
     /// How clients reach the Kubernetes API.
     pub api: Api,
     /// The LDAP directory.
@@ -33,6 +36,14 @@ pub struct Platform {
     pub mounts: Vec<Mount>,
     /// The namespaces that are no tool's.
     pub namespaces: Namespaces,
+}
+
+/// Where the front door is to the platform's own programs, such as `webservice` on the bastion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrontDoor {
+    /// Its address and port, where the name service does not lead there by the tools' hosts.
+    pub address: Option<SocketAddr>,
 }
 
 /// How clients reach the Kubernetes API.
@@ -110,6 +121,8 @@ pub struct PlatformError(pub Vec<String>);
 #[serde(deny_unknown_fields)]
 pub struct File {
     domains: DomainsFile,
+    #[serde(default)]
+    front_door: FrontDoor,
     api: Api,
     directory: Directory,
     registry: RegistryFile,
@@ -180,6 +193,7 @@ impl Platform {
         match legacy {
             Some(legacy) if mistakes.is_empty() => Ok(Self {
                 domains: Domains { public, legacy },
+                front_door: file.front_door,
                 api: file.api,
                 directory: file.directory,
                 registry: Registry { host: file.registry.host, allowed },
@@ -278,6 +292,9 @@ mod tests {
         assert_eq!(platform.api.name, "api.hearth.internal");
         assert_eq!(platform.directory.tool_accounts(), "ou=people,ou=servicegroups,dc=hearth,dc=internal");
         assert_eq!(platform.registry.allowed.len(), 1);
+        assert_eq!(platform.front_door.address, None);
+        let inside = Platform::from_toml(&format!("{GOOD}\n[front_door]\naddress = \"10.0.0.1:443\"")).unwrap();
+        assert_eq!(inside.front_door.address, Some(SocketAddr::from(([10, 0, 0, 1], 443))));
     }
 
     #[test]

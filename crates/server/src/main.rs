@@ -32,14 +32,28 @@ enum Role {
     HomeWrite,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let command = Command::parse();
     if let Role::HomeWrite = command.role {
         return accounts::home_write();
     }
     telemetry::init();
-    let result = match command.role {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "failed to start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(command.role));
+    // A role has waited for what it wants finished. A look-up of a name that nobody answers is not waited for: it would
+    // hold a stopped role for half a minute.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(role: Role) -> ExitCode {
+    let result = match role {
         Role::Accounts(args) => accounts::run(args).await,
         Role::Admission(args) => admission::run(args).await,
         Role::Fourohfour(args) => fourohfour::run(args).await,

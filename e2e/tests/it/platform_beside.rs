@@ -1,6 +1,7 @@
 //! A second instance beside the first: its own cluster, names and authority, and gone without a trace on the first.
 
 use crate::platform::{Platform, SOON, eventually, platform, url};
+use crate::platform_restart::interrupt_up_after;
 
 #[test]
 fn a_second_instance_runs_beside_the_first() {
@@ -8,6 +9,10 @@ fn a_second_instance_runs_beside_the_first() {
     let second = Platform::at("/var/lib/hearth-test-beside", "127.0.53.3");
     second.purge();
     let _keeper = second.keep();
+    // Its very first start is cut off again and again, and goes on where it was.
+    for step in ["certificates and configuration", "network and node", "etcd, Kubernetes' API and containerd", "node"] {
+        interrupt_up_after(&second, step);
+    }
     second.up();
 
     // The same name on both is two tools, and what one has the other has not.

@@ -142,17 +142,22 @@ fn down_leaves_no_trace_and_up_loses_nothing() {
     platform.kubectl("lasting", &["get", "pods"], "").success("the tool's kubeconfig");
 }
 
+/// Kills `hearth up` as soon as it has done a step.
+pub(crate) fn interrupt_up_after(platform: &Platform, step: &str) {
+    let mut up = platform.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(up.stderr.take().expect("a pipe")).lines();
+    let reached = lines.map_while(Result::ok).any(|line| line.contains(&format!(" s  {step}")));
+    assert!(reached, "`hearth up` ended before '{step}'");
+    kill(up.id());
+    up.wait().unwrap();
+}
+
 #[test]
 fn an_interrupted_up_is_resumed_by_the_next() {
     let (platform, _alone) = disturbed();
     platform.hearth(&["down"]).success("hearth down");
     for step in ["network and node", "etcd, Kubernetes' API and containerd", "manifests", "platform"] {
-        let mut up = platform.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(up.stderr.take().expect("a pipe")).lines();
-        let reached = lines.map_while(Result::ok).any(|line| line.contains(&format!(" s  {step}")));
-        assert!(reached, "`hearth up` ended before '{step}'");
-        kill(up.id());
-        up.wait().unwrap();
+        interrupt_up_after(platform, step);
     }
     platform.up();
     assert_eq!(platform.page("hello").status, 200);

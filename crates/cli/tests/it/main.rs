@@ -3,3 +3,4 @@
 
 mod webservice;
 mod webservice_api;
+mod webservice_door;

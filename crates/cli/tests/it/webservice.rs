@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::webservice_api::{Api, World};
+use crate::webservice_door::{Door, own_page};
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/tool-wikibot/deployments/wikibot";
 const SERVICE: &str = "/api/v1/namespaces/tool-wikibot/services/wikibot";
@@ -18,12 +19,16 @@ const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/tool-wikibot/endpoints
 const POD: &str = "/api/v1/namespaces/tool-wikibot/pods/wikibot-1";
 const TYPES: &str = "/api/v1/namespaces/hearth-public/configmaps/image-config";
 
+/// The tool's own host.
+const HOST: &str = "wikibot.hearth.localhost";
+
 /// The number of the tool in these tests, where they run as root and may choose it.
 const UID: u32 = 50001;
 
 /// A tool with a home, a kubeconfig and a cluster.
 struct Tool {
     api: Api,
+    door: Door,
     root: TempDir,
 }
 
@@ -53,9 +58,10 @@ fn is_root() -> bool {
 
 impl Tool {
     fn new() -> Self {
-        let (api, root) = (Api::new(), tempfile::tempdir().unwrap());
+        let (api, door, root) = (Api::new(), Door::new(HOST), tempfile::tempdir().unwrap());
         std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let tool = Self { api, root };
+        std::fs::write(root.path().join("ca.crt"), &door.certificate).unwrap();
+        let tool = Self { api, door, root };
         let types = "static: {image: r.example/hearth/static, state: stable, requires: [public_html/]}\n\
                      python3.11: {image: r.example/hearth/python3.11, state: stable}\n\
                      old: {image: r.example/hearth/old, state: deprecated, until: 2027-06-30}\n";
@@ -83,9 +89,11 @@ impl Tool {
         self.write(".kube/config", &kubeconfig.to_string());
         let platform = format!(
             "[domains]\npublic = [\"hearth.localhost\"]\nlegacy = \"tools.hearth.localhost\"\n\
+             [front_door]\naddress = \"{}\"\n\
              [api]\nserver = \"https://10.88.0.2:6443\"\n\
              [directory]\nurl = \"ldaps://ldap.example\"\nbase = \"dc=example\"\nbind_dn = \"cn=reader\"\n\
              [registry]\nhost = \"r.example\"\n[homes]\nroot = \"{}\"\n[tools]\nfirst_uid = {}\n",
+            self.door.address,
             self.root.path().display(),
             if is_root() { 50000 } else { 1000 },
         );
@@ -111,6 +119,7 @@ impl Tool {
         let mut command = Command::new(program());
         command.args(line.split(' ')).env_clear().env("HEARTH_TOOL", "wikibot").current_dir("/");
         command.env("HEARTH_PLATFORM", self.root.path().join("platform.toml"));
+        command.env("HEARTH_CA", self.root.path().join("ca.crt"));
         if is_root() {
             command.uid(UID).gid(UID);
         }
@@ -199,6 +208,45 @@ fn start_makes_the_objects_and_ends_when_visitors_are_answered() {
     let manifest = tool.manifest();
     has(&manifest, "version: 4\nbackend: kubernetes\nweb: static\nmemory: \"1Gi\"\n");
     has(&manifest, "web::extra_args: [\"--index\",\"home.html\"]\n");
+}
+
+#[test]
+fn start_ends_when_the_tool_answers_at_the_front_door() {
+    let tool = Tool::new();
+    tool.api.world(|world| world.once_watched(come_up));
+    tool.door.answer(3, &own_page("destination_unavailable", "unavailable"));
+    let ended = tool.run("static start");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    has(&ended.stderr, "waiting for https://wikibot.hearth.localhost/");
+    let heads = tool.door.heads();
+    assert_eq!(heads.len(), 4, "{heads:?}");
+    has(&heads[0], "host: wikibot.hearth.localhost\r\n");
+    has(&heads[0], "user-agent: webservice/");
+}
+
+#[test]
+fn a_front_door_that_shows_another_page_is_a_failure() {
+    let check = |expected: &str, prepare: fn(&Tool)| {
+        let tool = Tool::new();
+        tool.api.world(|world| world.once_watched(come_up));
+        prepare(&tool);
+        let ended = tool.run("--timeout 1 static start");
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{}", ended.stderr);
+        has(&ended.stderr, "type static runs, but https://wikibot.hearth.localhost/ does not answer: ");
+        has(&ended.stderr, expected);
+        // It is the visitors' view that is wrong; what was asked for is there.
+        assert!(tool.api.object(DEPLOYMENT).is_some());
+    };
+    check("visitors see that its program gives no HTTP answer", |tool| {
+        tool.door.answer(100, &own_page("http_protocol_error", "broken-answer"));
+    });
+    check("visitors see a page of the platform instead (stale); tell the platform's operators", |tool| {
+        tool.door.answer(100, &own_page("proxy_internal_error", "stale"));
+    });
+    check("the front door cannot be asked: ", |tool| {
+        let stranger = Door::new("elsewhere.example");
+        std::fs::write(tool.root.path().join("ca.crt"), stranger.certificate).unwrap();
+    });
 }
 
 #[test]

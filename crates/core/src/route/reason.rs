@@ -13,6 +13,12 @@ pub const TOOL_FIELD: &str = "x-hearth-tool";
 /// The request field with the path and query that the visitor asked for.
 pub const ORIGINAL_URI_FIELD: &str = "x-original-uri";
 
+/// The response field in which proxies say why they answer themselves (RFC 9209 §2).
+pub const PROXY_STATUS_FIELD: &str = "proxy-status";
+
+/// How the front door names itself in it.
+pub const PROXY: &str = "hearth";
+
 /// Why a visitor gets a page of the platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -62,6 +68,20 @@ impl Reason {
             Self::BrokenAnswer => "broken-answer",
             Self::NoAnswer => "no-answer",
             Self::Stale => "stale",
+        }
+    }
+
+    /// The type of error by which a proxy tells a machine why it made the answer itself (RFC 9209 §2.3); none where
+    /// nothing is wrong.
+    pub fn proxy_error(self) -> Option<&'static str> {
+        match self {
+            Self::Apex => None,
+            Self::UnknownHost | Self::UnknownTool => Some("destination_not_found"),
+            Self::NoWebService | Self::Unavailable => Some("destination_unavailable"),
+            Self::Unreachable => Some("connection_refused"),
+            Self::BrokenAnswer => Some("http_protocol_error"),
+            Self::NoAnswer => Some("http_response_timeout"),
+            Self::Stale => Some("proxy_internal_error"),
         }
     }
 

@@ -5,7 +5,8 @@
 //! - The visitor's address is told to no tool.
 
 use hearth_core::Host;
-use hearth_core::route::reason::{ORIGINAL_URI_FIELD, REASON_FIELD, TOOL_FIELD};
+use hearth_core::route::Reason;
+use hearth_core::route::reason::{ORIGINAL_URI_FIELD, PROXY, PROXY_STATUS_FIELD, REASON_FIELD, TOOL_FIELD};
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
@@ -116,6 +117,15 @@ pub(super) fn respond(headers: &mut HeaderMap, host: &Host) {
         headers.insert(header::LOCATION, secure);
     }
     finish(headers);
+}
+
+/// Says in the words that machines read why the answer is the front door's own (RFC 9209): so `webservice` tells a
+/// tool's error from the platform's.
+pub(super) fn explain(headers: &mut HeaderMap, reason: Reason) {
+    let Some(error) = reason.proxy_error() else { return };
+    if let Ok(value) = HeaderValue::try_from(format!("{PROXY}; error={error}; details=\"{reason}\"")) {
+        headers.insert(PROXY_STATUS_FIELD, value);
+    }
 }
 
 /// Adds what every response over TLS carries, a page of our own too. A tool cannot weaken it with fields of its own.

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -45,19 +46,19 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Listeners {
     /// For TLS.
-    pub https: TcpListener,
+    pub https: Vec<TcpListener>,
     /// For redirects to TLS.
-    pub http: TcpListener,
+    pub http: Vec<TcpListener>,
 }
 
-/// Serves both sockets until `shutdown` completes; then answers what has begun, for ten seconds at most.
+/// Serves all sockets until `shutdown` completes; then answers what has begun, for ten seconds at most.
 pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, shutdown: impl Future<Output = ()>) {
     let (stop, stopping) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel(1);
     let connections = Connections { door, stopping, alive, free: Arc::new(Semaphore::new(CONNECTIONS)) };
     tokio::select! {
-        () = connections.accept(&listeners.https, Some(&tls)) => (),
-        () = connections.accept(&listeners.http, None) => (),
+        _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
+        _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
         () = shutdown => (),
     }
     drop(listeners);

@@ -30,6 +30,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
+use futures::future::try_join_all;
 use hearth_core::names::path;
 use hearth_core::route::{Index, Table};
 use hearth_core::{Domains, Platform};
@@ -47,12 +48,12 @@ pub use upstream::Patience;
 /// What the role is started with.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where browsers come to, by TLS.
+    /// Where browsers come to, by TLS; may be given several times, with the same port.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:443")]
-    https: SocketAddr,
-    /// Where browsers are sent to TLS from.
+    https: Vec<SocketAddr>,
+    /// Where browsers are sent to TLS from; may be given several times.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:80")]
-    http: SocketAddr,
+    http: Vec<SocketAddr>,
     /// Where /healthz, /readyz and /metrics are, without TLS.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100")]
     health: SocketAddr,
@@ -122,13 +123,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let bind = async |address: SocketAddr| {
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
     };
-    let listeners = Listeners { https: bind(https).await?, http: bind(http).await? };
+    let port = https.first().context("--https names no address")?.port();
+    let listeners = Listeners {
+        https: try_join_all(https.iter().copied().map(bind)).await?,
+        http: try_join_all(http.iter().copied().map(bind)).await?,
+    };
     let health = bind(health).await?;
     let metrics = Metrics::new();
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let Followed { table, freshness } = followed;
-    let door = Door::new(table, freshness.clone(), metrics.clone(), Limits::default(), https.port());
-    tracing::info!(%https, %http, "the front door is open");
+    let door = Door::new(table, freshness.clone(), metrics.clone(), Limits::default(), port);
+    tracing::info!(?https, ?http, "the front door is open");
 
     tokio::spawn(tls::keep_current(files, tls.clone()));
     let following = tokio::spawn(follower.run());
@@ -191,6 +196,7 @@ impl Follower {
             snapshot.restore(&mut index, &freshness);
         }
         let (sender, table) = tokio::sync::watch::channel(index.table());
+        metrics.tools.set(i64::try_from(table.borrow().tools()).unwrap_or(i64::MAX));
         let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics, changes: 0 };
         Ok((Self { keeper, store, client }, Followed { table, freshness }))
     }

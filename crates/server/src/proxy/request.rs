@@ -187,11 +187,13 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
         if let Ok(Ok(answer)) = answer {
             let mut response = answer.response.map(|body| ResponseBody::of_tool(body, PAGE_PATIENCE));
             headers::respond(response.headers_mut(), &visit.authority.host);
+            headers::explain(response.headers_mut(), reason);
             return response;
         }
     }
     let mut response = pages::for_reason(reason, decision.tool().map(hearth_core::ToolName::as_str));
     headers::finish(response.headers_mut());
+    headers::explain(response.headers_mut(), reason);
     response
 }
 

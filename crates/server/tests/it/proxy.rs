@@ -315,12 +315,16 @@ async fn pages_come_from_their_role_or_are_plain() {
     assert_eq!(status(&answer), "404");
     has(&answer, "page GET unknown-tool nobody /x?y nobody.hearth.example text/html");
     has(&answer, "strict-transport-security: max-age=31622400");
+    has(&answer, "proxy-status: hearth; error=destination_not_found; details=\"unknown-tool\"");
     assert!(!answer.contains("x: 1"), "{answer}");
     let a_page = page("a.hearth.example", "/").await;
     has(&a_page, "page GET unavailable a / a.hearth.example text/html");
     has(&page("b.hearth.example", "/").await, "page GET unreachable b / b.hearth.example text/html");
     has(&page("x.y.hearth.example", "/").await, "page GET unknown-host - / x.y.hearth.example text/html");
-    has(&page("hearth.example", "/").await, "page GET apex - / hearth.example text/html");
+    let apex = page("hearth.example", "/").await;
+    has(&apex, "page GET apex - / hearth.example text/html");
+    assert!(!apex.contains("proxy-status"), "{apex}");
+    assert!(!page("c.hearth.example", "/").await.contains("proxy-status"));
     let legacy = page("old.example", "/nobody/x").await;
     has(&legacy, "page GET unknown-tool nobody /nobody/x old.example text/html");
 
@@ -331,6 +335,7 @@ async fn pages_come_from_their_role_or_are_plain() {
     let answer = page("a.hearth.example", "/").await;
     assert_eq!(status(&answer), "503");
     has(&answer, "retry-after: 30");
+    has(&answer, "proxy-status: hearth; error=destination_unavailable; details=\"unavailable\"");
 }
 
 #[tokio::test]

@@ -97,8 +97,9 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: Limits, freshness: Freshness) -> Self {
-        let listeners = Listeners { https: listen().await, http: listen().await };
-        let (https, http) = (listeners.https.local_addr().unwrap(), listeners.http.local_addr().unwrap());
+        let (tls, plain) = (listen().await, listen().await);
+        let (https, http) = (tls.local_addr().unwrap(), plain.local_addr().unwrap());
+        let listeners = Listeners { https: vec![tls], http: vec![plain] };
         let (table, tables) = watch::channel(table(tools));
         let door = Door::new(tables, Arc::new(freshness), Metrics::new(), limits, https.port());
         let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);

@@ -261,14 +261,18 @@ fn kube_proxy(instance: &Instance) -> Vec<String> {
 
 fn front_proxy(instance: &Instance) -> Vec<String> {
     let (certificate, address) = (pki::pair(instance, "front-door"), instance.place.address);
+    // Pods come to it too: tools ask one another by the URLs that everybody knows.
+    let inside = instance.network.host();
     let flags = [
         ("platform", instance.text("platform.toml")),
         ("kubeconfig", instance.text("config/hearth-proxy.kubeconfig")),
         ("tls-cert", certificate.cert.display().to_string()),
         ("tls-key", certificate.key.display().to_string()),
         ("https", format!("{address}:443")),
+        ("https", format!("{inside}:443")),
         ("http", format!("{address}:80")),
-        ("health", format!("{}:9100", instance.network.host())),
+        ("http", format!("{inside}:80")),
+        ("health", format!("{inside}:9100")),
         ("state", instance.text("state/proxy")),
     ];
     let mut words = vec![instance.own_program("hearthd"), "proxy".to_owned()];

@@ -5,6 +5,7 @@
 //! policies with the platform's domains and registries in them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -53,6 +54,8 @@ pub struct Overlay {
     pub addresses: Vec<(&'static str, &'static str, String)>,
     /// Lines of a hosts file with the platform's internal names.
     pub internal_hosts: String,
+    /// Where pods find the front door, where no DNS knows the tools' hosts.
+    pub front_door: Option<Ipv4Addr>,
 }
 
 impl Overlay {
@@ -113,9 +116,10 @@ impl Overlay {
                 values.iter().map(|(key, value)| json!({"op": "add", "path": format!("/data/{key}"), "value": value}));
             Value::from_iter(set).to_string()
         };
+        let (tools, zone) = self.tool_hosts(platform);
         patches.push(json!({
             "target": {"kind": "ConfigMap", "namespace": "kube-system", "name": "coredns"},
-            "patch": values(&[("hosts", &self.internal_hosts)])
+            "patch": values(&[("hosts", &self.internal_hosts), ("tools", &tools), ("tools.zone", &zone)])
         }));
         let directory = &platform.directory;
         patches.push(json!({
@@ -149,6 +153,15 @@ impl Overlay {
             {"op": "replace", "path": selector, "value": namespaces},
         ]);
         json!({"target": {"kind": "MutatingWebhookConfiguration"}, "patch": patch.to_string()})
+    /// How the cluster's DNS answers for every host of a tool: lines for its configuration, and the zone (RFC 1035
+    /// §5.1, with a wildcard as in RFC 4592).
+    fn tool_hosts(&self, platform: &Platform) -> (String, String) {
+        let Some(address) = self.front_door else { return Default::default() };
+        let domains = platform.domains.public.iter().chain(std::iter::once(&platform.domains.legacy));
+        let zones: Vec<String> = domains.map(ToString::to_string).collect();
+        let zone =
+            format!("@ 60 IN SOA @ @ 1 3600 600 86400 60\n@ 60 IN NS @\n@ 60 IN A {address}\n* 60 IN A {address}\n");
+        (format!("file /etc/coredns/tools.zone {}\n", zones.join(" ")), zone)
     }
 
     fn image_names(&self, platform: &Platform) -> Vec<Value> {
@@ -200,6 +213,7 @@ mod tests {
             )]),
             addresses: vec![("hearth-system", "ldap", "10.0.0.2".to_owned())],
             internal_hosts: String::new(),
+            front_door: Some(Ipv4Addr::new(10, 0, 0, 9)),
         }
     }
 
@@ -224,6 +238,8 @@ mod tests {
         assert!(read("base/image-config.yaml").contains("image: registry.example/hearth/static@sha256:aaa"));
         assert!(read("policies.json").contains("tools.example"));
         assert!(first.contains(r#"\"hearth-public\",\"default\""#), "the webhook's namespaces: {first}");
+        assert!(first.contains("file /etc/coredns/tools.zone tools.example old.example"), "{first}");
+        assert!(first.contains("* 60 IN A 10.0.0.9"), "{first}");
         made.write(folder.path()).unwrap();
         assert_eq!(read("kustomization.yaml"), first);
         std::fs::write(folder.path().join("password"), "another").unwrap();

@@ -235,6 +235,7 @@ fn overlay(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyho
             address(PLATFORM_NAMESPACE, "ldap", service::LDAP),
         ],
         internal_hosts: node::internal_hosts(instance),
+        front_door: Some(instance.network.host()),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::identity::Identity;
 use crate::progress::{self, Progress};
 use crate::wait::{self, Short};
-use crate::{files, settle};
+use crate::{files, front_door, settle};
 
 /// Does what was asked.
 pub(crate) async fn act(request: &Request, identity: &Identity) -> Outcome<Exit> {
@@ -87,16 +87,27 @@ async fn launch(
         let new = remembered.clone().started(&settings);
         files::save(&identity.home, &remembered, &new, now)
     });
+    let deadline = tokio::time::Instant::now() + request.timeout;
     let outcome = match applied {
-        Ok(generation) => wait::until_ready(cluster, &identity.tool, generation, request.timeout, &mut progress).await,
+        Ok(generation) => wait::until_ready(cluster, &identity.tool, generation, deadline, &mut progress).await,
+        Err(failure) => Err(failure),
+    };
+    let host = identity.platform.domains.host_of(&identity.tool);
+    let seen = match outcome {
+        Ok(Ok(())) => {
+            let door = front_door::Door { address: identity.platform.front_door.address, ca: &request.ca };
+            Ok(front_door::until_answered(&door, &host, deadline, &mut progress).await)
+        }
+        Ok(Err(short)) => Err(came_short(request, identity, cluster, &settings.kind, short).await),
         Err(failure) => Err(failure),
     };
     progress.end();
-    match outcome? {
-        Ok(()) => (),
-        Err(short) => return Err(came_short(request, identity, cluster, &settings.kind, short).await),
-    }
-    let host = identity.platform.domains.host_of(&identity.tool);
+    seen?.map_err(|problem| {
+        Failure::failed(format!(
+            "Your webservice of type {} runs, but https://{host}/ does not answer: {problem}.",
+            settings.kind
+        ))
+    })?;
     progress::answer(&format!("Your webservice of type {} is running at https://{host}/", settings.kind));
     saved.unwrap_or(Ok(())).map(|()| Exit::Success)
 }

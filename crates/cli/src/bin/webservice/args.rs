@@ -66,6 +66,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", hide = true, env = "HEARTH_PLATFORM", default_value = path::PLATFORM)]
     platform: PathBuf,
 
+    /// The platform's certificate authority, which the front door's certificate may be of
+    #[arg(long, value_name = "FILE", hide = true, env = "HEARTH_CA", default_value = path::CA)]
+    ca: PathBuf,
+
     /// Given to the tool's program beside its own arguments
     #[arg(last = true, value_name = "EXTRA_ARGS")]
     extra_args: Vec<String>,
@@ -88,12 +92,14 @@ pub(crate) struct Request {
     pub(crate) template: Option<PathBuf>,
     pub(crate) timeout: Duration,
     pub(crate) platform: PathBuf,
+    pub(crate) ca: PathBuf,
 }
 
 impl Args {
     /// The request that was typed.
     pub(crate) fn request(self) -> Outcome<Request> {
-        let Self { words, backend, mem, cpu, replicas, template, timeout, canonical: _, platform, extra_args } = self;
+        let Self { words, backend, mem, cpu, replicas, template, timeout, canonical: _, platform, ca, extra_args } =
+            self;
         let (kind, action) = type_and_action(words)?;
         let wishes = Wishes {
             backend,
@@ -103,7 +109,7 @@ impl Args {
             replicas,
             extra_args: (!extra_args.is_empty()).then_some(extra_args),
         };
-        Ok(Request { action, wishes, template, timeout: Duration::from_secs(timeout.into()), platform })
+        Ok(Request { action, wishes, template, timeout: Duration::from_secs(timeout.into()), platform, ca })
     }
 }
 

@@ -279,7 +279,7 @@ impl Found {
 }
 
 /// The cause at the end of a chain of errors, which says most.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

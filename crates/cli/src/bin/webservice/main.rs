@@ -1,8 +1,8 @@
 //! `webservice`: a maintainer's command that puts a tool on the web.
 //!
 //! It works in four stages: what was typed ([`args`]), who runs it and what is written in the tool's files
-//! ([`identity`], [`files`]), what is done in the cluster ([`act`], with [`cluster`] and [`wait`]), and what is said
-//! ([`progress`], [`exit`]). What is decided, and the objects, are in `hearth_core::webservice`.
+//! ([`identity`], [`files`]), what is done in the cluster ([`act`], with [`cluster`] and [`wait`]) and seen of it at the
+//! front door ([`front_door`]), and what is said ([`progress`], [`exit`]). What is decided, and the objects, are in `hearth_core::webservice`.
 //!
 //! It does with the tool's own kubeconfig only what the tool may do with `kubectl`; it holds no right of its own.
 
@@ -13,6 +13,7 @@ mod clock;
 mod cluster;
 mod exit;
 mod files;
+mod front_door;
 mod identity;
 mod progress;
 mod settle;

@@ -62,7 +62,7 @@ pub(crate) async fn until_ready(
     cluster: &Cluster,
     tool: &ToolName,
     generation: Option<i64>,
-    limit: Duration,
+    deadline: Instant,
     progress: &mut Progress,
 ) -> Outcome<Result<(), Short>> {
     let own = watcher::Config::default().fields(&format!("metadata.name={tool}"));
@@ -73,7 +73,6 @@ pub(crate) async fn until_ready(
         stream::select(changes(cluster.pods.clone(), pods, Change::Pod), changes(cluster.api(), slices, Change::Slice)),
     )
     .boxed();
-    let deadline = Instant::now() + limit;
     let mut view = View::default();
     let mut problem: Option<(Problem, Instant)> = None;
     loop {

@@ -2,6 +2,7 @@
 
 #[path = "../../tests/cases/mod.rs"]
 mod cases;
+mod originals;
 mod own_objects;
 
 use super::*;

@@ -4,6 +4,7 @@
 
 mod ingress;
 mod pod;
+pub mod refused;
 mod service;
 
 use serde_json::{Map, Value};

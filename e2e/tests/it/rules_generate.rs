@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::rules_oracle::{Question, objects_of_cases};
 use crate::rules_right::right_object;
-use crate::rules_schema::{Schemas, Target, pointer, sections};
+use crate::rules_schema::{Schemas, Target, names, pointer, sections};
 use crate::rules_values::{Random, aimed, namespace, near, near_value, scalar};
 
 /// How deep a value is made that nothing is known of.
@@ -30,7 +30,7 @@ pub(crate) struct Generator<'a> {
     /// Whole cases of each resource.
     whole: BTreeMap<String, Vec<Value>>,
     /// Sections that cases have, by the table that judges them.
-    parts: BTreeMap<usize, Vec<Value>>,
+    parts: BTreeMap<String, Vec<Value>>,
     /// Values that cases have, by the names of the field and of what holds it.
     values: BTreeMap<String, Vec<Value>>,
 }
@@ -108,7 +108,7 @@ impl<'a> Generator<'a> {
             return random.pick(&self.targets);
         }
         let chapter = &CHAPTERS[random.below(CHAPTERS.len())];
-        let of: Vec<&Target> = self.targets.iter().filter(|target| std::ptr::eq(target.chapter, chapter)).collect();
+        let of: Vec<&Target> = self.targets.iter().filter(|target| target.chapter.name == chapter.name).collect();
         if of.is_empty() { random.pick(&self.targets) } else { *random.pick(&of) }
     }
 
@@ -327,9 +327,9 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// What tells a table from others: where it is.
-fn table(section: &Section) -> usize {
-    section.fields.as_ptr() as usize
+/// What tells a section's table from others.
+fn table(section: &Section) -> String {
+    names(section.fields)
 }
 
 /// The table of an object that a node is about.

@@ -108,8 +108,8 @@ impl Oracle {
         Self { child, input, output, policies: None }
     }
 
-    /// The answer to a request; nothing where the API server would not decode the object.
-    pub(crate) fn judge(&mut self, question: &Question) -> Option<Answer> {
+    /// The answer to a request, or why the API server would not decode the object.
+    pub(crate) fn judge(&mut self, question: &Question) -> Result<Answer, String> {
         let (resource, subresource) = parts(&question.resource);
         let answer = self.ask(&json!({
             "operation": if question.update { "UPDATE" } else { "CREATE" },
@@ -127,10 +127,10 @@ impl Oracle {
             "oldObject": question.old,
             "raw": question.raw,
         }));
-        if answer.get("undecodable").is_some() {
-            return None;
+        if let Some(reason) = answer["undecodable"].as_str() {
+            return Err(reason.to_owned());
         }
-        Some(Answer {
+        Ok(Answer {
             allowed: answer["allowed"].as_bool().unwrap(),
             message: answer["message"].as_str().unwrap_or_default().to_owned(),
             object: answer["object"].clone(),

@@ -5,9 +5,10 @@
 //! far: the API server drops unknown fields when it decodes an object, before admission. What it knows and the tables
 //! do not is what arrives.)
 //!
-//! The schemas are those of Kubernetes 1.37. An API server with `--emulated-version=1.36` serves the very same ones for
-//! these kinds: emulation switches features off, so that fields of 1.37 are emptied when an object is stored, but it
-//! takes no field out of the schema, and it says nothing of fields that 1.36 had and 1.37 has not.
+//! The schemas are those of Kubernetes 1.37, also for 1.36: an API server that is started with
+//! `--emulated-version=1.36` makes its schemas from the same Go types. Emulation switches features off, so that fields
+//! which are new in 1.37 are emptied when an object is stored, but it takes none out of a schema; and it says nothing
+//! of a field that 1.36 had and 1.37 has not, which only an API server of 1.36 could show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,13 +124,18 @@ pub(crate) fn pointer(section: &Section) -> String {
     section.at.iter().map(|name| format!("/{name}")).collect()
 }
 
+/// The names of a table's fields, which tell it from others; where it is in memory need not.
+pub(crate) fn names(fields: &[Field]) -> String {
+    fields.iter().map(|field| field.name).collect::<Vec<_>>().join(" ")
+}
+
 /// A walk along tables and schemas.
 struct Walk<'a> {
     schemas: &'a Schemas,
     /// Entries of the lists that stand for a field which is there and in no table.
     needed: BTreeSet<(&'static str, &'static str)>,
-    /// For each table, by where it is in memory, its fields, and which of them some schema has.
-    tables: BTreeMap<usize, (BTreeSet<&'static str>, BTreeSet<&'static str>, String)>,
+    /// For each table, by its names, its fields, and which of them some schema has.
+    tables: BTreeMap<String, (BTreeSet<&'static str>, BTreeSet<&'static str>, String)>,
     /// How many objects of tables were come by.
     objects: usize,
     wrong: Vec<String>,
@@ -143,7 +149,7 @@ impl Walk<'_> {
         let Some(properties) = schema["properties"].as_object() else {
             return self.wrong.push(format!("{at}: a table judges it as an object, and {name} has no fields"));
         };
-        let entry = self.tables.entry(fields.as_ptr() as usize).or_default();
+        let entry = self.tables.entry(names(fields)).or_default();
         entry.0.extend(fields.iter().map(|field| field.name));
         entry.1.extend(fields.iter().map(|field| field.name).filter(|name| properties.contains_key(*name)));
         entry.2 = format!("{at}, {name}");

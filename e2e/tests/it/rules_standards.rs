@@ -150,7 +150,7 @@ fn the_pod_security_standards_are_kept_but_for_the_own_home() {
         assert_eq!(reasons.is_empty(), passes, "{name}: the module says otherwise of its own fixture: {reasons:?}");
         let written = !standards.pod_security("restricted", "latest", &pod).is_empty();
         let question = question(pod);
-        let answer = policies.judge(&question).unwrap_or_else(|| panic!("{name} cannot be decoded"));
+        let answer = policies.judge(&question).unwrap_or_else(|error| panic!("{name}: {error}"));
         let verdict = reviewed(&rules, &question, &answer.object, None);
         let ours = rules_of(&verdict);
         if ours.is_empty() != answer.allowed {

@@ -22,7 +22,7 @@ help:
 	@echo "make down   stop everything; data stays"
 	@echo "make purge  stop everything and remove the instance's data"
 	@echo "make test   every test, in its short form"
-	@echo "make soak   the long tests (SOAK_MINUTES, 60)"
+	@echo "make soak   the long tests (SOAK_MINUTES for each, 60)"
 	@echo "make check  format, lints, tidy, rules on dependencies"
 	@echo "make bench  every measurement"
 
@@ -44,11 +44,14 @@ purge:
 
 test: require
 	@$(XTASK) build
+	@$(XTASK) build control-plane
 	@cd images/mkimage && GOMODCACHE=$(HEARTH_CACHE)/go/mod GOCACHE=$(HEARTH_CACHE)/go/build GOFLAGS=-buildvcs=false GOTOOLCHAIN=local CGO_ENABLED=0 go test ./...
 	@cargo test --locked --workspace --no-fail-fast
 
 soak: require
 	@$(XTASK) build
+	@$(XTASK) build control-plane
+	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it of_generated_objects -- --nocapture
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it platform_soak -- --nocapture
 
 check: require

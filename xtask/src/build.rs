@@ -16,7 +16,7 @@ use crate::progress::{Board, Task};
 pub enum Wanted {
     /// Every program and image.
     Everything,
-    /// Kubernetes and etcd only, for tests of the rulebook.
+    /// Kubernetes with etcd, and the oracle: what tests of the rulebook need.
     ControlPlane,
 }
 
@@ -63,6 +63,10 @@ const GO: &[GoBuild] = &[
     GoBuild { name: "CoreDNS", module: "cluster/coredns", packages: &["."], output: "", flags: &["-ldflags=-s -w"] },
 ];
 
+/// What tests ask for a second opinion on the rulebook. No instance needs it.
+const ORACLE: GoBuild =
+    GoBuild { name: "oracle", module: "e2e/oracle", packages: &["."], output: "", flags: &["-ldflags=-s -w"] };
+
 /// Packages of Debian that building needs, each with a program that shows that it is there.
 const PACKAGES: &[(&str, &str)] = &[
     ("cc", "gcc"),
@@ -88,7 +92,7 @@ pub fn run(wanted: &Wanted) -> Result<(), String> {
     eprintln!("Building (kept in {}):", places.cache.display());
     let board = Board::new();
     let result = match wanted {
-        Wanted::ControlPlane => kubernetes(&places, &board),
+        Wanted::ControlPlane => kubernetes(&places, &board).and_then(|()| go(&places, &board, &ORACLE)),
         Wanted::Everything => everything(&places, &board),
     };
     board.finish();

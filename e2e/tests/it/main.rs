@@ -1,4 +1,5 @@
-//! Tests from outside: `control_*` against a real control plane, `platform_*` against a whole platform.
+//! Tests from outside: `control_*` against a real control plane, `platform_*` against a whole platform, and `rules_*`
+//! against the API server's own admission code.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -27,3 +28,10 @@ mod platform_registry;
 mod platform_repair;
 mod platform_restart;
 mod platform_soak;
+mod rules_differential;
+mod rules_generate;
+mod rules_oracle;
+mod rules_right;
+mod rules_schema;
+mod rules_standards;
+mod rules_values;

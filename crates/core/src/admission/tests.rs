@@ -3,6 +3,7 @@
 #[path = "../../tests/cases/mod.rs"]
 mod cases;
 mod kinds;
+mod originals;
 mod own_objects;
 mod platform_objects;
 

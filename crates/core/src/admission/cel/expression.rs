@@ -37,8 +37,18 @@ pub(super) fn field(rules: &Rules, field: &Field, owner: &str, filled: bool, dep
     match (needed, right) {
         (true, Some(right)) => Some(format!("has({value}) && {right}")),
         (true, None) => Some(format!("has({value})")),
+        // A required list that was left out is stored as null, which stands for an empty one.
+        (false, Some(right)) if is_list(&field.node) => Some(format!("!has({value}) || {value} == null || {right}")),
         (false, Some(right)) => Some(format!("!has({value}) || {right}")),
         (false, None) => None,
+    }
+}
+
+fn is_list(node: &Node) -> bool {
+    match node {
+        Node::Each { .. } | Node::Has(_) => true,
+        Node::All(nodes) => nodes.iter().any(is_list),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ mod pod;
 mod policy;
 mod route;
 mod secret;
+pub mod refused;
 mod service;
 mod workload;
 

@@ -23,6 +23,8 @@ pub struct Platform {
     pub homes: Homes,
     /// What holds for every tool.
     pub tools: Tools,
+    /// How the rulebook is enforced.
+    pub admission: Admission,
 }
 
 /// How clients reach the Kubernetes API.
@@ -87,6 +89,15 @@ pub struct Tools {
     pub certificate_days: u32,
 }
 
+/// How the rulebook is enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// Chapters of the rulebook that are tried before they bite: what they would refuse is warned of and noted in the
+    /// audit log, and goes through. None by default: everything is enforced.
+    pub trial: Vec<String>,
+}
+
 /// A mistake in `platform.toml`: everything that is wrong, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration is not usable:\n{}", .0.join("\n"))]
@@ -104,6 +115,8 @@ pub struct File {
     homes: Homes,
     #[serde(default)]
     tools: Tools,
+    #[serde(default)]
+    admission: Admission,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +171,10 @@ impl Platform {
         if file.tools.first_uid < 1000 || file.tools.first_uid > file.tools.last_uid {
             mistakes.push("tools: first_uid must be at least 1000 and no higher than last_uid".to_owned());
         }
+        for name in file.admission.trial.iter().filter(|name| !chapters().any(|known| known == name.as_str())) {
+            let known: Vec<&str> = chapters().collect();
+            mistakes.push(format!("admission.trial: there is no chapter '{name}'; there are {}", known.join(", ")));
+        }
         match legacy {
             Some(legacy) if mistakes.is_empty() => Ok(Self {
                 domains: Domains { public, legacy },
@@ -166,10 +183,16 @@ impl Platform {
                 registry: Registry { host: file.registry.host, allowed },
                 homes: file.homes,
                 tools: file.tools,
+                admission: file.admission,
             }),
             _ => Err(PlatformError(mistakes)),
         }
     }
+}
+
+/// The chapters of the rulebook, by name.
+fn chapters() -> impl Iterator<Item = &'static str> {
+    crate::admission::fields::CHAPTERS.iter().map(|chapter| chapter.name)
 }
 
 // === impl of the sections ===
@@ -264,5 +287,14 @@ mod tests {
         let error = Platform::from_toml(&bad).unwrap_err();
         assert_eq!(error.0.len(), 2, "{error}");
         assert!(Platform::from_toml(&format!("{GOOD}\nport = 1")).unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn only_chapters_can_be_on_trial() {
+        let trial = |text: &str| Platform::from_toml(&format!("{GOOD}\n[admission]\ntrial = [{text}]"));
+        assert_eq!(trial("\"ingresses\"").unwrap().admission.trial, ["ingresses"]);
+        assert_eq!(Platform::from_toml(GOOD).unwrap().admission, Admission::default());
+        let error = trial("\"ingress\"").unwrap_err().to_string();
+        assert!(error.contains("there is no chapter 'ingress'; there are pods, "), "{error}");
     }
 }

@@ -8,7 +8,9 @@
 )]
 
 mod control_admission;
+mod control_conformance;
 mod control_plane;
+mod control_trial;
 mod control_webhook;
 mod platform;
 mod platform_admission;

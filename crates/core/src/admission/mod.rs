@@ -48,6 +48,8 @@ pub struct Rules {
     pub last_uid: u32,
     /// Namespaces that are not judged as a tool's. Every other is.
     pub platform_namespaces: Vec<String>,
+    /// Chapters that are tried before they bite: what they refuse goes through with a warning.
+    pub trial: Vec<String>,
 }
 
 /// What is being done to an object.
@@ -94,7 +96,16 @@ impl Rules {
             first_uid: platform.tools.first_uid,
             last_uid: platform.tools.last_uid,
             platform_namespaces: names::PLATFORM_NAMESPACES.iter().map(|&name| name.to_owned()).collect(),
+            trial: platform.admission.trial.clone(),
         }
+    }
+}
+
+impl Request<'_> {
+    /// Whether what is asked about is judged by a chapter that is on trial, so that a refusal is to be a warning.
+    pub fn is_on_trial(&self, rules: &Rules) -> bool {
+        let chapter = fields::chapter(self.group, self.resource, self.subresource);
+        chapter.is_some_and(|chapter| rules.trial.iter().any(|name| name == chapter))
     }
 }
 

@@ -46,7 +46,7 @@ pub fn policies(rules: &Rules) -> Vec<Value> {
             "apiVersion": API_VERSION,
             "kind": "ValidatingAdmissionPolicyBinding",
             "metadata": metadata(&name),
-            "spec": { "policyName": name, "validationActions": ["Deny"] },
+            "spec": { "policyName": name, "validationActions": actions(rules, chapter) },
         }));
     }
     objects
@@ -63,6 +63,14 @@ fn namespaces(rules: &Rules) -> Value {
             { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": rules.platform_namespaces },
         ],
     })
+}
+
+/// What becomes of what a chapter refuses. On trial it goes through: whoever asked is warned, the audit log notes it.
+fn actions(rules: &Rules, chapter: &Chapter) -> &'static [&'static str] {
+    match rules.trial.iter().any(|name| name == chapter.name) {
+        true => &["Warn", "Audit"],
+        false => &["Deny"],
+    }
 }
 
 fn constraints(rules: &Rules, chapter: &Chapter) -> Value {

@@ -121,6 +121,13 @@ pub(super) fn book(group: &str, resource: &str, subresource: &str) -> Option<&'s
     CHAPTERS.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| &chapter.book)
 }
 
+/// The name of the chapter by which a resource of a tool is judged; nothing where it is not.
+pub(super) fn chapter(group: &str, resource: &str, subresource: &str) -> Option<&'static str> {
+    let name = if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
+    let is = |known: &Resource| known.group == group && known.name == name;
+    CHAPTERS.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| chapter.name)
+}
+
 // === impl Section ===
 
 impl Section {

@@ -5,7 +5,23 @@ use super::super::{Field, Node, Rule};
 use super::Section;
 
 /// A Service.
-pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }];
+pub(super) const SECTIONS: &[Section] = &[
+    Section { at: &["spec"], open: false, fields: SPEC },
+    Section { at: &["metadata"], open: true, fields: METADATA },
+];
+
+/// Balancers, DNS and meshes take orders from annotations of Services: addresses, names, certificates. So none may be
+/// set but what `kubectl` and `webservice` write for themselves.
+const METADATA: &[Field] = &[checked(
+    "annotations",
+    Rule::Annotation,
+    Node::KeysWithin(&[
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "kubectl.kubernetes.io/restartedAt",
+        "kubernetes.io/change-cause",
+        "toolforge.org/started-at",
+    ]),
+)];
 
 const SPEC: &[Field] = &[
     any("clusterIP"),

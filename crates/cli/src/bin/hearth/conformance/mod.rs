@@ -150,7 +150,8 @@ async fn tenant(args: Args) -> anyhow::Result<Tenant> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = kube::Config::from_custom_kubeconfig(file, &options).await?;
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let mut tenant = Tenant { client: Client::try_from(config)?, values: Values::default(), legal: Vec::new() };
+    let mut tenant =
+        Tenant { client: Client::try_from(config)?, values: Values::default(), legal: Vec::new(), made: false };
     let own = |path: &str, pointer: &str| {
         let (tenant, path, pointer) = (tenant.clone(), path.replace("{}", &namespace), pointer.to_owned());
         async move { found(&tenant, &path, &pointer).await }

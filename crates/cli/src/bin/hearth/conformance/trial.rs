@@ -27,6 +27,8 @@ pub struct Tenant {
     pub values: Values,
     /// What became of each legal object, by its base.
     pub legal: Vec<(&'static str, Outcome)>,
+    /// Whether anything may really have been made.
+    pub made: bool,
 }
 
 impl Tenant {
@@ -264,6 +266,7 @@ impl Tenant {
     /// Makes the pod and the Deployment that attempts at changing something need. What cannot be made is left out,
     /// and what needs it is inconclusive.
     pub async fn make_real(&mut self) {
+        self.made = true;
         for name in REAL {
             let Some(base) = base(name, &self.values) else { continue };
             let mut object = base.object.clone();
@@ -287,7 +290,7 @@ impl Tenant {
         let at_once = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "propagationPolicy": "Background",
         });
-        for name in REAL {
+        for name in REAL.into_iter().filter(|_| self.made) {
             let Some(base) = base(name, &self.values) else { continue };
             let path = self.path(base.api, base.plural, Place::Own);
             let listed = self.send("GET", &format!("{path}?labelSelector={LABEL}"), &[], &Value::Null).await;

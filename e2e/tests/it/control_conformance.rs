@@ -26,8 +26,6 @@ const EFFECT: Duration = Duration::from_secs(60);
 /// What no credentials can do in the test's control plane, which has no controllers and serves only Kubernetes' own
 /// APIs; or what Kubernetes itself never lets anybody do.
 const NOT_POSSIBLE_ANYWHERE: &[&str] = &[
-    // No such class of runtime exists.
-    "another-runtime",
     // The namespace would have to carry a label of the operator's.
     "claim-devices-as-administrator",
     // The API server drops the field unless a feature is switched on.
@@ -43,7 +41,12 @@ const NOT_POSSIBLE_ANYWHERE: &[&str] = &[
 /// The control plane for all rules but Hearth's.
 pub(crate) async fn bare_plane() -> &'static ControlPlane {
     static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
-    PLANE.get_or_init(|| async { start().await.expect("a control plane could not be started") }).await
+    let started = async {
+        let plane = start().await.expect("a control plane could not be started");
+        runtime_class(&plane).await;
+        plane
+    };
+    PLANE.get_or_init(|| started).await
 }
 
 /// The program, which `make test` builds before the tests.
@@ -88,24 +91,33 @@ pub(crate) async fn create(plane: &ControlPlane, plural: &str, namespace: Option
     api.create(&PostParams::default(), &parsed).await.unwrap_or_else(|error| panic!("{object}: {error}"));
 }
 
-/// Quota and limits as `accounts` makes them, and what a controller would say of the quota.
-async fn shares(plane: &ControlPlane, namespace: &str, tool: &hearth_core::ToolName) {
-    let mut quota = serde_json::to_value(objects::quota(tool)).unwrap();
-    quota["metadata"]["namespace"] = namespace.into();
-    let hard = quota["spec"]["hard"].clone();
+/// Quota and limits, and what a controller would say of the quota.
+async fn shares(plane: &ControlPlane, namespace: &str, hard: &Value, limits: &Value) {
+    let metadata = json!({ "name": "shares" });
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": { "hard": hard },
+    });
     create(plane, "resourcequotas", Some(namespace), quota).await;
-    let mut limits = serde_json::to_value(objects::limits(tool)).unwrap();
-    limits["metadata"]["namespace"] = namespace.into();
+    let limits =
+        json!({ "apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": { "limits": limits } });
     create(plane, "limitranges", Some(namespace), limits).await;
     let used: serde_json::Map<_, _> =
         hard.as_object().unwrap().keys().map(|key| (key.clone(), Value::from("0"))).collect();
     let status = json!({ "status": { "hard": hard, "used": used } });
-    let path = format!("/api/v1/namespaces/{namespace}/resourcequotas/tool-{tool}/status");
-    let request = http::Request::patch(path)
-        .header("content-type", "application/merge-patch+json")
-        .body(status.to_string().into_bytes())
-        .unwrap();
-    plane.admin().await.request_text(request).await.unwrap();
+    patch(plane, &format!("/api/v1/namespaces/{namespace}/resourcequotas/shares/status"), &status).await;
+}
+
+async fn patch(plane: &ControlPlane, path: &str, change: &Value) {
+    let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+    plane.admin().await.request_text(request.body(change.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
+/// The class of runtime that an attempt asks for.
+async fn runtime_class(plane: &ControlPlane) {
+    let metadata = json!({ "name": "hearth-conformance" });
+    let class =
+        json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": metadata, "handler": "runc" });
+    create(plane, "runtimeclasses", None, class).await;
 }
 
 /// An account that the platform could have made for something of its own.
@@ -136,7 +148,10 @@ async fn nothing_is_possible_for_a_tool_of_hearth_with_the_webhook_dead() {
     let identity = Identity { tool: "conform".parse().unwrap(), epoch: Epoch::of([7; 16]) };
     let namespace = identity.tool.namespace();
     plane.namespace(&namespace, &[(annotation::UID, "50140")]).await.unwrap();
-    shares(plane, &namespace, &identity.tool).await;
+    let (quota, limits) = (objects::quota(&identity.tool), objects::limits(&identity.tool));
+    let hard = serde_json::to_value(quota.spec.unwrap().hard).unwrap();
+    shares(plane, &namespace, &hard, &serde_json::to_value(limits.spec.unwrap().limits).unwrap()).await;
+    runtime_class(plane).await;
     builder(plane, &namespace).await;
     let text = include_str!("../../../deploy/base/tools-user.yaml");
     let first = text.split("\n---\n").next().unwrap();
@@ -246,21 +261,19 @@ async fn the_published_table_is_what_is_found() {
     let (kubeconfig, arguments) =
         tenant(plane, "restricted", &["system:aggregate-to-edit", "system:aggregate-to-view"]).await;
     let label = json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
-    let request = http::Request::patch("/api/v1/namespaces/restricted")
-        .header("content-type", "application/merge-patch+json")
-        .body(label.to_string().into_bytes());
-    plane.admin().await.request_text(request.unwrap()).await.unwrap();
-    shares(plane, "restricted", &"wikibot".parse().unwrap()).await;
-    let (restricted, _) = tried(&kubeconfig, &arguments).await;
-
+    patch(plane, "/api/v1/namespaces/restricted", &label).await;
     let text = include_str!("conformance/article.yaml");
     let article: Value = serde_saphyr::from_str(text).unwrap();
+    let (quota, limits) = (&article["quota"], &article["limits"]);
+    shares(plane, "restricted", quota, limits).await;
+    let (restricted, _) = tried(&kubeconfig, &arguments).await;
+
     create(plane, "clusterroles", None, role("article", &article["rules"])).await;
     let (kubeconfig, arguments) = tenant(plane, "tool-article", &["article"]).await;
     for policy in article["policies"].as_array().unwrap() {
         enforce(plane, "tool-article", policy).await;
     }
-    shares(plane, "tool-article", &"wikibot".parse().unwrap()).await;
+    shares(plane, "tool-article", quota, limits).await;
     let (article, _) = tried(&kubeconfig, &arguments).await;
 
     eprintln!("The article's rules: {}", counts(&article));

@@ -251,10 +251,16 @@ impl Tenant {
             .map(|(name, value)| Ok((name.as_str(), self.values.text(value)?)))
             .collect::<Result<_, Missing>>()?;
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Ok(match self.send(&ask.method, &path, &headers, &self.values.value(&ask.body)?).await {
-            Ok(answer) => self.kept(&answer, attempt)?,
-            Err(error) => Outcome::of_error(&error, attempt.quota),
-        })
+        let answer = match self.send(&ask.method, &path, &headers, &self.values.value(&ask.body)?).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Outcome::of_error(&error, attempt.quota)),
+        };
+        match self.kept(&answer, attempt)? {
+            Outcome::Possible if answer.get("kind").and_then(Value::as_str) == Some("Deployment") => {
+                Ok(self.pod_of(&answer, "/spec/template", &[], attempt).await)
+            }
+            outcome => Ok(outcome),
+        }
     }
 
     /// Whether the answer holds what the attempt says it must.

@@ -65,7 +65,7 @@ enum Action {
     #[command(subcommand)]
     Check(check::Command),
     /// Try what no tenant of a cluster must be able to do, with a tenant's credentials: any cluster's.
-    Conformance(conformance::Args),
+    Conformance(Box<conformance::Args>),
     /// Keep the instance's processes running; `up` starts it.
     #[command(hide = true)]
     Supervise,
@@ -88,7 +88,7 @@ async fn main() -> ExitCode {
 async fn run(place: Place, action: Action) -> anyhow::Result<ExitCode> {
     // These two ask a cluster, whoever's it is, and nothing of this machine.
     match action {
-        Action::Conformance(args) => return Ok(conformance::run(args).await),
+        Action::Conformance(args) => return Ok(conformance::run(*args).await),
         Action::Check(command) => return Ok(check::run(command, &place).await),
         action => on_this_machine(place, action).await?,
     }

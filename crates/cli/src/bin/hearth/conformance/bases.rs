@@ -83,18 +83,10 @@ pub fn base(name: &str, values: &Values) -> Option<Base> {
             }
             ("ingresses", of("networking.k8s.io/v1", "Ingress", spec), None)
         }
-        "configmap" => ("configmaps", json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "a": "b" } }), None),
-        "secret" => {
-            let object = json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "stringData": { "a": "b" } });
-            ("secrets", object, None)
+        name => {
+            let (plural, object) = data(name)?;
+            (plural, object, None)
         }
-        "persistentvolumeclaim" => {
-            let spec = json!({
-                "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
-            });
-            ("persistentvolumeclaims", of("v1", "PersistentVolumeClaim", spec), None)
-        }
-        _ => return None,
     };
     let mut object = object;
     if let Some(map) = object.as_object_mut() {
@@ -107,6 +99,20 @@ pub fn base(name: &str, values: &Values) -> Option<Base> {
         _ => "/api/v1",
     };
     Some(Base { api, plural, object, template })
+}
+
+/// What only holds data.
+fn data(name: &str) -> Option<(&'static str, Value)> {
+    let object = |kind: &str, key: &str, content: Value| json!({ "apiVersion": "v1", "kind": kind, key: content });
+    Some(match name {
+        "configmap" => ("configmaps", object("ConfigMap", "data", json!({ "a": "b" }))),
+        "secret" => ("secrets", object("Secret", "stringData", json!({ "a": "b" }))),
+        "persistentvolumeclaim" => {
+            let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+            ("persistentvolumeclaims", object("PersistentVolumeClaim", "spec", spec))
+        }
+        _ => return None,
+    })
 }
 
 fn put_class(spec: &mut Value, class: String) {

@@ -128,11 +128,37 @@ async fn try_all(tenant: &mut Tenant) -> anyhow::Result<Vec<Finding>> {
 }
 
 /// The tenant of the arguments, and what they leave to be found out.
-async fn tenant(args: Args) -> anyhow::Result<Tenant> {
+async fn tenant(mut args: Args) -> anyhow::Result<Tenant> {
+    let file = Kubeconfig::read_from(&args.kubeconfig)
+        .with_context(|| format!("failed to read {}", args.kubeconfig.display()))?;
+    let options = KubeConfigOptions { context: args.context.take(), ..KubeConfigOptions::default() };
+    let config = kube::Config::from_custom_kubeconfig(file, &options).await?;
+    let namespace = args.namespace.take().unwrap_or_else(|| config.default_namespace.clone());
+    let mut tenant =
+        Tenant { client: Client::try_from(config)?, values: Values::default(), legal: Vec::new(), made: false };
+    let pods = format!("/api/v1/namespaces/{namespace}/pods?limit=20");
+    let ingresses = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses?limit=20");
+    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
+    if args.allowed_image.is_none() {
+        args.allowed_image = text(found(&tenant, &pods, "/spec/containers/0/image").await);
+    }
+    if args.uid.is_none() {
+        let uid = found(&tenant, &pods, "/spec/securityContext/runAsUser").await;
+        args.uid = uid.and_then(|uid| u32::try_from(uid.as_u64()?).ok());
+    }
+    if args.host.is_none() {
+        args.host = text(found(&tenant, &ingresses, "/spec/rules/0/host").await);
+    }
+    tenant.values = values(args, namespace)?;
+    Ok(tenant)
+}
+
+/// What attempts are filled in with.
+fn values(args: Args, namespace: String) -> anyhow::Result<Values> {
     let Args {
-        kubeconfig,
-        context,
-        namespace,
+        kubeconfig: _,
+        context: _,
+        namespace: _,
         other_namespace,
         uid,
         allowed_image,
@@ -145,47 +171,19 @@ async fn tenant(args: Args) -> anyhow::Result<Tenant> {
         account,
         output: _,
     } = args;
-    let file =
-        Kubeconfig::read_from(&kubeconfig).with_context(|| format!("failed to read {}", kubeconfig.display()))?;
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(file, &options).await?;
-    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let mut tenant =
-        Tenant { client: Client::try_from(config)?, values: Values::default(), legal: Vec::new(), made: false };
-    let own = |path: &str, pointer: &str| {
-        let (tenant, path, pointer) = (tenant.clone(), path.replace("{}", &namespace), pointer.to_owned());
-        async move { found(&tenant, &path, &pointer).await }
-    };
-    let pods = "/api/v1/namespaces/{}/pods?limit=20";
-    let image = match allowed_image {
-        Some(image) => Some(image),
-        None => own(pods, "/spec/containers/0/image").await.and_then(|image| image.as_str().map(str::to_owned)),
-    };
-    let Some(image) = image else {
+    let Some(image) = allowed_image else {
         bail!(
             "no pod runs in {namespace} whose image could be used; say by --allowed-image which one the tenant may run"
         );
     };
-    let uid = match uid {
-        Some(uid) => Some(u64::from(uid)),
-        None => own(pods, "/spec/securityContext/runAsUser").await.and_then(|uid| uid.as_u64()),
-    };
-    let host = match host {
-        Some(host) => Some(host),
-        None => own("/apis/networking.k8s.io/v1/namespaces/{}/ingresses?limit=20", "/spec/rules/0/host")
-            .await
-            .and_then(|host| host.as_str().map(str::to_owned)),
-    };
-    let parent = |path: &Option<String>| path.as_ref()?.rsplit_once('/').map(|(parent, _)| parent.to_owned());
     // A name without a registry is one of Docker's.
-    let registry = image.split_once('/').map_or_else(|| "docker.io".to_owned(), |(registry, _)| registry.to_owned());
-    let (label, domain) = match host.as_ref().and_then(|host| host.split_once('.')) {
-        Some((label, domain)) => (Some(label.to_owned()), Some(domain.to_owned())),
-        None => (None, None),
-    };
-    let foreign_host = foreign_host.or_else(|| domain.as_ref().map(|domain| format!("other-tenant.{domain}")));
+    let registry = image.split_once('/').map_or("docker.io", |(registry, _)| registry).to_owned();
+    let homes = home.as_ref().and_then(|home| home.rsplit_once('/')).map(|(parent, _)| parent.to_owned());
+    let (label, domain) = host.as_ref().and_then(|host| host.split_once('.')).unzip();
+    let (label, domain) = (label.map(str::to_owned), domain.map(str::to_owned));
+    let beside = format!("other-tenant.{}", domain.as_deref().unwrap_or("example"));
     let given = [
-        ("namespace", Some(namespace.clone())),
+        ("namespace", Some(namespace)),
         ("other", Some(other_namespace)),
         ("uid", uid.map(|uid| uid.to_string())),
         ("other-uid", uid.map(|uid| uid.saturating_add(1).to_string())),
@@ -197,15 +195,14 @@ async fn tenant(args: Args) -> anyhow::Result<Tenant> {
         ("label", label),
         ("domain-undotted", domain.as_deref().map(undotted)),
         ("domain", domain),
-        ("foreign-host", Some(foreign_host.unwrap_or_else(|| "other-tenant.example".to_owned()))),
+        ("foreign-host", Some(foreign_host.unwrap_or(beside))),
         ("ingress-class", ingress_class),
-        ("other-home", other_home.or_else(|| Some(format!("{}/other-tenant", parent(&home)?)))),
-        ("homes", parent(&home)),
+        ("other-home", other_home.or_else(|| homes.as_ref().map(|homes| format!("{homes}/other-tenant")))),
+        ("homes", homes),
         ("home", home),
         ("account", account),
     ];
-    tenant.values.0.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    Ok(tenant)
+    Ok(Values(given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()))
 }
 
 /// The first value at a pointer of the objects of a list.

@@ -36,6 +36,8 @@ pub struct Platform {
     pub mounts: Vec<Mount>,
     /// The namespaces that are no tool's.
     pub namespaces: Namespaces,
+    /// How the rulebook is enforced.
+    pub admission: Admission,
 }
 
 /// Where the front door is to the platform's own programs, such as `webservice` on the bastion.
@@ -111,6 +113,15 @@ pub struct Tools {
     pub priority_classes: Vec<String>,
 }
 
+/// How the rulebook is enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admission {
+    /// Chapters of the rulebook that are tried before they bite: what they would refuse is warned of and noted in the
+    /// audit log, and goes through. None by default: everything is enforced.
+    pub trial: Vec<String>,
+}
+
 /// A mistake in `platform.toml`: everything that is wrong, a line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration is not usable:\n{}", .0.join("\n"))]
@@ -134,6 +145,7 @@ pub struct File {
     mounts: Vec<Mount>,
     #[serde(default)]
     namespaces: Namespaces,
+    admission: Admission,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,6 +202,10 @@ impl Platform {
         }
         mistakes.extend(mount::mistakes(&file.mounts, &file.homes.root));
         mistakes.extend(file.namespaces.mistakes());
+        for name in file.admission.trial.iter().filter(|name| !chapters().any(|known| known == name.as_str())) {
+            let known: Vec<&str> = chapters().collect();
+            mistakes.push(format!("admission.trial: there is no chapter '{name}'; there are {}", known.join(", ")));
+        }
         match legacy {
             Some(legacy) if mistakes.is_empty() => Ok(Self {
                 domains: Domains { public, legacy },
@@ -201,10 +217,16 @@ impl Platform {
                 tools: file.tools,
                 mounts: file.mounts,
                 namespaces: file.namespaces.with_built_in(),
+                admission: file.admission,
             }),
             _ => Err(PlatformError(mistakes)),
         }
     }
+}
+
+/// The chapters of the rulebook, by name.
+fn chapters() -> impl Iterator<Item = &'static str> {
+    crate::admission::fields::CHAPTERS.iter().map(|chapter| chapter.name)
 }
 
 // === impl of the sections ===
@@ -303,5 +325,14 @@ mod tests {
         let error = Platform::from_toml(&bad).unwrap_err();
         assert_eq!(error.0.len(), 2, "{error}");
         assert!(Platform::from_toml(&format!("{GOOD}\nport = 1")).unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn only_chapters_can_be_on_trial() {
+        let trial = |text: &str| Platform::from_toml(&format!("{GOOD}\n[admission]\ntrial = [{text}]"));
+        assert_eq!(trial("\"ingresses\"").unwrap().admission.trial, ["ingresses"]);
+        assert_eq!(Platform::from_toml(GOOD).unwrap().admission, Admission::default());
+        let error = trial("\"ingress\"").unwrap_err().to_string();
+        assert!(error.contains("there is no chapter 'ingress'; there are pods, "), "{error}");
     }
 }

@@ -90,6 +90,18 @@ impl ControlPlane {
         Client::try_from(config.expect("the kubeconfig is complete")).expect("a client can be made")
     }
 
+    /// A kubeconfig with a certificate of its own, of a user in one group, so that its bearer may try to be others.
+    pub(crate) fn kubeconfig_of(&self, common_name: &str, group: &str) -> anyhow::Result<PathBuf> {
+        let dir = self.kubeconfig.parent().context("the kubeconfig is in a folder")?;
+        let authority = std::fs::read_to_string(dir.join("ca.crt"))?;
+        let key = KeyPair::from_pem(&std::fs::read_to_string(dir.join("ca.key"))?)?;
+        let issuer = Issuer::from_ca_cert_pem(&authority, key)?;
+        let config = client_kubeconfig(&self.server, &authority, &issuer, common_name, group)?;
+        let file = dir.join(format!("{}.kubeconfig", common_name.replace(':', "-")));
+        std::fs::write(&file, config)?;
+        Ok(file)
+    }
+
     /// Makes a namespace with these annotations and, as a controller would, its default service account. The name is
     /// the caller's alone; a namespace that is there already is an error.
     pub(crate) async fn namespace(&self, name: &str, annotations: &[(&str, &str)]) -> anyhow::Result<()> {
@@ -108,7 +120,8 @@ impl ControlPlane {
     }
 }
 
-async fn start() -> anyhow::Result<ControlPlane> {
+/// Starts one. A test that needs rules of its own starts its own; the others share [`control_plane`].
+pub(crate) async fn start() -> anyhow::Result<ControlPlane> {
     // The only error is that a provider is installed already, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cache = std::env::var_os("HEARTH_CACHE").map_or_else(|| PathBuf::from("/var/cache/hearth"), PathBuf::from);
@@ -223,6 +236,7 @@ fn write_pki(dir: &Path, server: &str) -> anyhow::Result<(PathBuf, Issuer<'stati
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;
     let authority = params.self_signed(&key)?.pem();
+    std::fs::write(dir.join("ca.key"), key.serialize_pem())?;
     let issuer = Issuer::new(params, key);
 
     let names = ["localhost", "api.hearth.internal", "127.0.0.1"].map(str::to_owned);
@@ -237,27 +251,38 @@ fn write_pki(dir: &Path, server: &str) -> anyhow::Result<(PathBuf, Issuer<'stati
     std::fs::write(dir.join("accounts.pub"), accounts.public_key_pem())?;
     std::fs::write(dir.join("ca.crt"), &authority)?;
 
-    let mut params = named("admin");
-    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    let file = dir.join("admin.kubeconfig");
+    std::fs::write(&file, client_kubeconfig(server, &authority, &issuer, "admin", "system:masters")?)?;
+    Ok((file, issuer))
+}
+
+/// A kubeconfig with a new client certificate.
+fn client_kubeconfig(
+    server: &str,
+    authority: &str,
+    issuer: &Issuer<'_, KeyPair>,
+    common_name: &str,
+    group: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let mut params = named(common_name);
+    params.distinguished_name.push(DnType::OrganizationName, group);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &issuer)?.pem();
+    let certificate = params.signed_by(&key, issuer)?.pem();
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": "tests", "cluster": {
             "server": server, "certificate-authority-data": STANDARD.encode(authority),
         }}],
-        "users": [{ "name": "admin", "user": {
+        "users": [{ "name": common_name, "user": {
             "client-certificate-data": STANDARD.encode(certificate),
             "client-key-data": STANDARD.encode(key.serialize_pem()),
         }}],
-        "contexts": [{ "name": "tests", "context": { "cluster": "tests", "user": "admin" } }],
+        "contexts": [{ "name": "tests", "context": { "cluster": "tests", "user": common_name } }],
         "current-context": "tests",
     });
-    let file = dir.join("admin.kubeconfig");
-    std::fs::write(&file, serde_json::to_vec_pretty(&kubeconfig)?)?;
-    Ok((file, issuer))
+    Ok(serde_json::to_vec_pretty(&kubeconfig)?)
 }
 
 fn named(common_name: &str) -> CertificateParams {

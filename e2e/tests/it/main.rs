@@ -9,11 +9,13 @@
 )]
 
 mod control_admission;
+mod control_conformance;
 mod control_gateway;
 mod control_plane;
 mod control_pods;
 mod control_quota;
 mod control_rbac;
+mod control_trial;
 mod control_webhook;
 mod platform;
 mod platform_admission;

@@ -114,10 +114,11 @@ impl<'a> Generator<'a> {
 
     fn user(&self, random: &mut Random, target: &Target) -> String {
         let users = match &target.chapter.book {
-            Book::Writers(users) if random.percent(70) => users,
+            Book::Writers(writers) if random.percent(70) => writers.users,
             _ => return "tool:wikibot".to_owned(),
         };
-        let user = *random.pick(users);
+        let user = random.pick(users).replace('*', "anyone");
+        let user = user.as_str();
         if random.percent(30) { near(random, user) } else { user.to_owned() }
     }
 
@@ -250,7 +251,7 @@ impl<'a> Generator<'a> {
             _ => (*random.pick(&["a", "b", "toolforge"])).to_owned(),
         };
         let node = fields.iter().find(|field| field.name == name).map_or(&ANY, |field| &field.node);
-        if let (Value::Object(more), Node::KeysWithin(_) | Node::NoKeyUnder(_)) =
+        if let (Value::Object(more), Node::KeysWithin(_) | Node::Annotations { .. } | Node::OneLines { .. }) =
             (aimed(random, &self.rules, spot.node.unwrap_or(&ANY)).unwrap_or_default(), spot.node.unwrap_or(&ANY))
         {
             map.extend(more);

@@ -1,6 +1,6 @@
 //! Objects in which everything is right: each field of the tables, with a value that its table allows.
 
-use hearth_core::admission::{Field, Node, Rules};
+use hearth_core::admission::{Field, Listed, Node, Rules};
 use serde_json::{Map, Value, json};
 
 use crate::rules_oracle::UID;
@@ -36,12 +36,20 @@ pub(crate) fn right_leaf(rules: &Rules, node: &Node) -> Option<Value> {
         Node::Is(value) => json!(value),
         Node::Zero => json!(0),
         Node::Uid => json!(UID),
-        Node::Home => json!(format!("{}/wikibot", rules.homes)),
+        Node::AtMost(most) => json!(most),
+        Node::Exactly(number) => json!(number),
+        Node::Listed(Listed::Account) => json!("default"),
+        Node::Listed(Listed::Path) => json!(format!("{}/wikibot", rules.homes)),
+        Node::Listed(Listed::PriorityClass) => json!(rules.priority_classes.first()?),
+        Node::PlainPath => json!("/wikibot/a"),
+        Node::GivenAddress => json!("None"),
+        Node::Added(texts) => json!([texts.first()?]),
         Node::Image => json!(format!("{}/a/b:1", rules.registries.first()?)),
         Node::OwnHost | Node::OwnOrLegacyHost => json!(format!("wikibot.{}", rules.domains.public.first()?)),
         Node::Has(text) => json!([text]),
         Node::KeysWithin(keys) => json!({ *keys.first()?: "any" }),
-        Node::NoKeyUnder(_) => json!({ "any": "any" }),
+        Node::Annotations { keys, .. } => json!({ *keys.first()?: "any" }),
+        Node::OneLines { .. } => json!({ "any": "any" }),
         _ => return None,
     })
 }
@@ -50,7 +58,7 @@ fn right(rules: &Rules, schemas: &Schemas, node: &Node, schema: &Value) -> Optio
     let schema = schemas.resolve(schema).1;
     match node {
         Node::Any => Some(typical(schema)),
-        Node::Object(fields) => Some(right_fields(rules, schemas, fields, schema)),
+        Node::Object(fields) | Node::Open(fields) => Some(right_fields(rules, schemas, fields, schema)),
         Node::Each { node, .. } => Some(json!([right(rules, schemas, node, &schema["items"])?])),
         // An object comes first where one is among them; what else is said of it holds of every right one.
         Node::All(nodes) => nodes.iter().find_map(|node| right(rules, schemas, node, schema)),

@@ -161,17 +161,32 @@ pub(crate) fn text(random: &mut Random) -> String {
 pub(crate) fn aimed(random: &mut Random, rules: &Rules, node: &Node) -> Option<Value> {
     let value = match node {
         Node::OneOf(texts) => json!(random.pick(texts)),
-        Node::KeysWithin(texts) | Node::NoKeyUnder(texts) => {
-            let key = *random.pick(texts);
+        Node::KeysWithin(texts) | Node::Annotations { keys: texts, .. } => {
+            let key = match node {
+                Node::Annotations { under, .. } if random.percent(50) => *random.pick(under),
+                _ => *random.pick(texts),
+            };
             let key = if random.percent(50) { near(random, key) } else { format!("{key}{}", random.pick(&["", "a"])) };
             return Some(json!({ key: "a" }));
+        }
+        Node::OneLines { longest, but } => {
+            let key = if random.percent(30) { but } else { &"a" };
+            let lengths = [longest - 1, *longest, longest + 1];
+            let long = random.pick(&lengths);
+            let texts = ["a".to_owned(), "é".repeat(*long), "a".repeat(*long), "a\nb".to_owned(), text(random)];
+            return Some(json!({ *key: random.pick(&texts) }));
+        }
+        Node::Added(texts) => {
+            let own = random.pick(texts);
+            let lists = [json!([]), json!([own]), json!(["example.org/kept", own]), json!([near(random, own)])];
+            return Some(random.pick(&lists).clone());
         }
         Node::Has(text) => {
             let others = [json!([]), json!([near(random, text)]), json!([text, "CHOWN"]), json!(["CHOWN", text])];
             return Some(if random.percent(50) { json!([text]) } else { random.pick(&others).clone() });
         }
         Node::Image => json!(image(random, rules)),
-        Node::Any | Node::Object(_) | Node::Each { .. } | Node::All(_) => return None,
+        Node::Any | Node::Object(_) | Node::Open(_) | Node::Each { .. } | Node::All(_) => return None,
         node => right_leaf(rules, node)?,
     };
     Some(if random.percent(40) { near_value(random, &value) } else { value })
@@ -217,7 +232,7 @@ pub(crate) fn namespace(random: &mut Random, rules: &Rules) -> (String, BTreeMap
     let (longest, longer) = (format!("tool-{}", "a".repeat(53)), format!("tool-{}", "a".repeat(54)));
     let mut names = vec!["tool-wikibot", "tool-other", "tool-tools", "tool-a", "tool-0", "tool-a--b", "tool-hearth"];
     names.extend(["wikibot", "tool", "tool-", "tools-wikibot", "xtool-a", "kube-systemx", &longest, &longer]);
-    names.extend(rules.platform_namespaces.iter().map(String::as_str));
+    names.extend(rules.namespaces.all());
     // What the API server takes for a namespace's name ends in a letter or digit.
     let name = random.pick(&names).trim_end_matches('-').to_owned();
     let (first, last) = (rules.first_uid, rules.last_uid);

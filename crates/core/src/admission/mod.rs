@@ -54,6 +54,8 @@ pub struct Rules {
     pub mounts: Vec<Mount>,
     /// Priority classes that tools' pods may carry.
     pub priority_classes: Vec<String>,
+    /// Chapters that are tried before they bite: what they refuse goes through with a warning.
+    pub trial: Vec<String>,
 }
 
 /// What is being done to an object.
@@ -102,7 +104,16 @@ impl Rules {
             namespaces: platform.namespaces.clone(),
             mounts: platform.mounts.clone(),
             priority_classes: platform.tools.priority_classes.clone(),
+            trial: platform.admission.trial.clone(),
         }
+    }
+}
+
+impl Request<'_> {
+    /// Whether what is asked about is judged by a chapter that is on trial, so that a refusal is to be a warning.
+    pub fn is_on_trial(&self, rules: &Rules) -> bool {
+        let chapter = fields::chapter(self.group, self.resource, self.subresource);
+        chapter.is_some_and(|chapter| rules.trial.iter().any(|name| name == chapter))
     }
 }
 

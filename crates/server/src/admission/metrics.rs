@@ -23,14 +23,18 @@ impl Metrics {
         let (reviews, refusals) = (Family::<Labels, Counter>::default(), Family::<Labels, Counter>::default());
         let mut registry = Registry::with_prefix("hearth_admission");
         registry.register("reviews", "Reviews answered, by what was answered", reviews.clone());
-        registry.register("violations", "Things found wrong in refused objects, by rule", refusals.clone());
+        registry.register(
+            "violations",
+            "Things found wrong in objects that were refused or warned of, by rule",
+            refusals.clone(),
+        );
         Self { registry, reviews, refusals }
     }
 
     /// Counts an answer.
     pub(super) fn count(&self, reviewed: &Reviewed) {
         self.reviews.get_or_create(&[("verdict", reviewed.answer.name())]).inc();
-        if let Answer::Refused { violations, .. } = &reviewed.answer {
+        if let Answer::Refused { violations, .. } | Answer::Warned { violations, .. } = &reviewed.answer {
             for violation in violations {
                 self.refusals.get_or_create(&[("rule", violation.rule.name())]).inc();
             }

@@ -10,6 +10,9 @@ use super::Namespaces;
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
+/// Most warnings of one answer: the API server shows 4096 characters of them altogether.
+const MOST_WARNINGS: usize = 16;
+
 /// A review, as far as it is read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +70,13 @@ pub(super) enum Answer {
     Allowed,
     /// The namespace is not known here yet: allowed, and left to the policies.
     Unknown,
+    /// Something is wrong by a chapter that is on trial: allowed, with a warning of each fault.
+    Warned {
+        /// The whole sentence.
+        message: String,
+        /// What is wrong, one by one.
+        violations: Vec<Violation>,
+    },
     /// Something is wrong.
     Refused {
         /// The whole sentence.
@@ -104,24 +114,25 @@ fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked) -> Answer {
     };
     let known = namespaces.annotations(&asked.namespace);
     let (is_known, annotations) = (known.is_some(), known.unwrap_or_default());
-    let verdict = admission::review(
-        rules,
-        &Request {
-            operation,
-            group: &asked.resource.group,
-            resource: &asked.resource.resource,
-            subresource: &asked.sub_resource,
-            namespace: &asked.namespace,
-            user: &asked.user_info.username,
-            object: &asked.object,
-            old: Some(&asked.old_object).filter(|old| !old.is_null()),
-            annotations: &annotations,
-        },
-    );
+    let request = Request {
+        operation,
+        group: &asked.resource.group,
+        resource: &asked.resource.resource,
+        subresource: &asked.sub_resource,
+        namespace: &asked.namespace,
+        user: &asked.user_info.username,
+        object: &asked.object,
+        old: Some(&asked.old_object).filter(|old| !old.is_null()),
+        annotations: &annotations,
+    };
+    let verdict = admission::review(rules, &request);
     match verdict {
         Verdict::Allow => Answer::Allowed,
         // What is wrong may be no more than that the tool's number is not known here yet.
         Verdict::Refuse { .. } if !is_known => Answer::Unknown,
+        Verdict::Refuse { ref violations, .. } if request.is_on_trial(rules) => {
+            Answer::Warned { message: verdict.to_string(), violations: violations.clone() }
+        }
         Verdict::Refuse { ref violations, .. } => {
             Answer::Refused { message: verdict.to_string(), violations: violations.clone() }
         }
@@ -152,6 +163,7 @@ impl Answer {
         match self {
             Self::Allowed => "allowed",
             Self::Unknown => "unknown_namespace",
+            Self::Warned { .. } => "warned",
             Self::Refused { .. } => "refused",
             Self::Malformed(_) => "malformed",
         }
@@ -178,6 +190,12 @@ impl Reviewed {
                     format!("the namespace {} is new here; only the cluster's policies judged this", self.namespace);
                 response = json!({ "uid": self.uid, "allowed": true, "warnings": [warning] });
             }
+            Answer::Warned { violations, .. } => {
+                let warnings = violations.iter().take(MOST_WARNINGS);
+                let warnings: Vec<String> =
+                    warnings.map(|violation| format!("not allowed for a tool soon: {}", violation.message)).collect();
+                response = json!({ "uid": self.uid, "allowed": true, "warnings": warnings });
+            }
             Answer::Refused { message, .. } => response = refuse(403, "Forbidden", message),
             Answer::Malformed(message) => response = refuse(400, "BadRequest", message),
         }
@@ -190,11 +208,11 @@ impl Reviewed {
         match answer {
             Answer::Allowed => (),
             Answer::Unknown => tracing::warn!(namespace, resource, user, "the namespace is not known yet: allowed"),
-            Answer::Refused { message, violations } => {
+            Answer::Warned { message, violations } | Answer::Refused { message, violations } => {
                 let mut rules: Vec<&str> = violations.iter().map(|violation| violation.rule.name()).collect();
                 rules.sort_unstable();
                 rules.dedup();
-                tracing::info!(namespace, resource, user, rules = rules.join(","), message, "refused");
+                tracing::info!(namespace, resource, user, rules = rules.join(","), message, "{}", answer.name());
             }
             Answer::Malformed(message) => tracing::warn!(message, "malformed"),
         }

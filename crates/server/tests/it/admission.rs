@@ -121,6 +121,28 @@ async fn the_own_host_is_allowed_and_anothers_refused() {
 }
 
 #[tokio::test]
+async fn a_chapter_on_trial_warns() {
+    let platform = format!("{PLATFORM}\n[admission]\ntrial = [\"ingresses\"]");
+    let ctx = Arc::new(Ctx::new(Rules::of(&Platform::from_toml(&platform).unwrap()), known()));
+    let warned = answer(&ctx, &asking("tool-wikibot", "other.hearth.localhost")).await;
+    assert_eq!(warned["allowed"], json!(true));
+    let warnings = warned["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warned}");
+    assert!(warnings[0].as_str().unwrap().contains("it must be wikibot.hearth.localhost"), "{warned}");
+    let fine = answer(&ctx, &asking("tool-wikibot", "wikibot.hearth.localhost")).await;
+    assert_eq!(fine["warnings"], Value::Null);
+    // The other chapters refuse as before.
+    let mut service = asking("tool-wikibot", "a.b");
+    service["request"]["resource"] = json!({ "group": "", "version": "v1", "resource": "services" });
+    service["request"]["object"] = json!({ "kind": "Service", "spec": { "type": "NodePort" } });
+    assert_eq!(answer(&ctx, &service).await["allowed"], json!(false));
+    let (_, metrics) = get(health_router(ctx), "/metrics").await;
+    for line in ["reviews_total{verdict=\"warned\"} 1", "violations_total{rule=\"host\"} 1"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn what_it_does_not_judge_is_allowed() {
     let ctx = ctx(&known());
     let mut review = asking("tool-wikibot", "other.hearth.localhost");

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
 #[path = "../../clock.rs"]
 mod clock;
 mod components;
+mod conformance;
 mod down;
 mod first_tool;
 mod host_command;
@@ -59,6 +61,11 @@ enum Action {
     /// Create and look after people.
     #[command(subcommand)]
     Person(person::Command),
+    /// Compare what is stored with what is allowed today.
+    #[command(subcommand)]
+    Check(check::Command),
+    /// Try what no tenant of a cluster must be able to do, with a tenant's credentials: any cluster's.
+    Conformance(Box<conformance::Args>),
     /// Keep the instance's processes running; `up` starts it.
     #[command(hide = true)]
     Supervise,
@@ -70,7 +77,7 @@ async fn main() -> ExitCode {
     // The only error is that a provider is installed already, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(place, action).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("hearth: {error:#}");
             ExitCode::FAILURE
@@ -78,7 +85,17 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(place: Place, action: Action) -> anyhow::Result<()> {
+async fn run(place: Place, action: Action) -> anyhow::Result<ExitCode> {
+    // These two ask a cluster, whoever's it is, and nothing of this machine.
+    match action {
+        Action::Conformance(args) => return Ok(conformance::run(*args).await),
+        Action::Check(command) => return Ok(check::run(command, &place).await),
+        action => on_this_machine(place, action).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn on_this_machine(place: Place, action: Action) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!("an instance's keys, network namespaces and mounts are root's; run this as root");
     }
@@ -97,7 +114,7 @@ async fn run(place: Place, action: Action) -> anyhow::Result<()> {
         );
     };
     match action {
-        Action::Up(_) => Ok(()),
+        Action::Up(_) | Action::Check(_) | Action::Conformance(_) => Ok(()),
         Action::Down => down::run(&instance),
         Action::Purge => down::purge(&instance),
         Action::Render => up::render(&instance),

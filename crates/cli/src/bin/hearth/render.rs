@@ -153,6 +153,8 @@ impl Overlay {
             {"op": "replace", "path": selector, "value": namespaces},
         ]);
         json!({"target": {"kind": "MutatingWebhookConfiguration"}, "patch": patch.to_string()})
+    }
+
     /// How the cluster's DNS answers for every host of a tool: lines for its configuration, and the zone (RFC 1035
     /// §5.1, with a wildcard as in RFC 4592).
     fn tool_hosts(&self, platform: &Platform) -> (String, String) {

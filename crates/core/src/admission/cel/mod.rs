@@ -35,20 +35,32 @@ pub fn policies(rules: &Rules) -> Vec<Value> {
             Book::Fields { sections, filled } => fields(rules, sections, *filled, tenant(rules)),
         };
         let name = format!("hearth-tool-{}", chapter.name);
-        objects.extend(policy(&name, constraints(tools(rules), chapter), variables, validations));
+        objects.extend(policy(
+            &name,
+            actions(rules, chapter),
+            constraints(tools(rules), chapter),
+            variables,
+            validations,
+        ));
     }
     for chapter in PLATFORM_CHAPTERS {
         if let Book::Fields { sections, filled } = &chapter.book {
             let (variables, validations) = fields(rules, sections, *filled, listed::role(sections));
             let name = format!("hearth-platform-{}", chapter.name);
-            objects.extend(policy(&name, constraints(platform(rules), chapter), variables, validations));
+            objects.extend(policy(&name, DENY, constraints(platform(rules), chapter), variables, validations));
         }
     }
     objects
 }
 
 /// A policy and its binding.
-fn policy(name: &str, constraints: Value, variables: Vec<Value>, validations: Vec<Value>) -> [Value; 2] {
+fn policy(
+    name: &str,
+    actions: &[&str],
+    constraints: Value,
+    variables: Vec<Value>,
+    validations: Vec<Value>,
+) -> [Value; 2] {
     let policy = json!({
         "apiVersion": API_VERSION,
         "kind": "ValidatingAdmissionPolicy",
@@ -64,7 +76,7 @@ fn policy(name: &str, constraints: Value, variables: Vec<Value>, validations: Ve
         "apiVersion": API_VERSION,
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": metadata(name),
-        "spec": { "policyName": name, "validationActions": ["Deny"] },
+        "spec": { "policyName": name, "validationActions": actions },
     });
     [policy, binding]
 }
@@ -87,6 +99,17 @@ fn platform(rules: &Rules) -> Value {
 fn named(operator: &str, names: &[&str]) -> Value {
     let name = json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": names });
     json!({ "matchExpressions": [name] })
+}
+
+/// What a policy does with what it finds wrong.
+const DENY: &[&str] = &["Deny"];
+
+/// What becomes of what a chapter refuses. On trial it goes through: whoever asked is warned, the audit log notes it.
+fn actions(rules: &Rules, chapter: &Chapter) -> &'static [&'static str] {
+    match rules.trial.iter().any(|name| name == chapter.name) {
+        true => &["Warn", "Audit"],
+        false => DENY,
+    }
 }
 
 fn constraints(namespaces: Value, chapter: &Chapter) -> Value {

@@ -7,9 +7,9 @@ mod metadata;
 mod platform;
 mod pod;
 mod policy;
+pub mod refused;
 mod route;
 mod secret;
-pub mod refused;
 mod service;
 mod workload;
 
@@ -231,6 +231,13 @@ impl Writers {
             None => user == *known,
         })
     }
+}
+
+/// The name of the chapter by which a resource of a tool is judged; nothing where it is not.
+pub(super) fn chapter(group: &str, resource: &str, subresource: &str) -> Option<&'static str> {
+    let name = if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
+    let is = |known: &Resource| known.group == group && known.name == name;
+    CHAPTERS.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| chapter.name)
 }
 
 // === impl Section ===

@@ -5,7 +5,26 @@ use super::super::{Field, Node, Rule};
 use super::{Section, metadata};
 
 /// A Service.
-pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }, metadata::SECTION];
+pub(super) const SECTIONS: &[Section] = &[
+    Section { at: &["spec"], open: false, fields: SPEC },
+    Section { at: &["metadata"], open: true, fields: METADATA },
+];
+
+/// Balancers, DNS and meshes take orders from annotations of Services: addresses, names, certificates. So none may be
+/// set but what `kubectl` and `webservice` write for themselves.
+const METADATA: &[Field] = &[
+    checked(
+        "annotations",
+        Rule::Annotation,
+        Node::KeysWithin(&[
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "kubectl.kubernetes.io/restartedAt",
+            "kubernetes.io/change-cause",
+            "toolforge.org/started-at",
+        ]),
+    ),
+    metadata::FINALIZERS,
+];
 
 const SPEC: &[Field] = &[
     // An address that a tool chooses may be one that the platform's own Service had a moment ago.

@@ -145,9 +145,11 @@ fn down_leaves_no_trace_and_up_loses_nothing() {
 /// Kills `hearth up` as soon as it has done a step.
 pub(crate) fn interrupt_up_after(platform: &Platform, step: &str) {
     let mut up = platform.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(up.stderr.take().expect("a pipe")).lines();
-    let reached = lines.map_while(Result::ok).any(|line| line.contains(&format!(" s  {step}")));
-    assert!(reached, "`hearth up` ended before '{step}'");
+    let mut said = Vec::new();
+    let mut lines = BufReader::new(up.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let reached =
+        lines.by_ref().inspect(|line| said.push(line.clone())).any(|line| line.contains(&format!(" s  {step}")));
+    assert!(reached, "`hearth up` ended before '{step}': {said:#?}");
     kill(up.id());
     up.wait().unwrap();
 }

@@ -230,7 +230,7 @@ fn a_front_door_that_shows_another_page_is_a_failure() {
         let tool = Tool::new();
         tool.api.world(|world| world.once_watched(come_up));
         prepare(&tool);
-        let ended = tool.run("--timeout 1 static start");
+        let ended = tool.run("--timeout 5 static start");
         assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{}", ended.stderr);
         has(&ended.stderr, "type static runs, but https://wikibot.hearth.localhost/ does not answer: ");
         has(&ended.stderr, expected);

@@ -181,9 +181,11 @@ pub enum Reason {
 /// What is to be done so that the cluster and the homes are what the directory says.
 pub fn plan(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, fresh: &mut impl Fresh) -> Plan {
     let mut plan = Plan::default();
+    deletions(desired, observed, given, &mut plan);
     for tool in desired.tools.values() {
         let corner = observed.namespaces.get(&tool.name);
-        if is_expired(tool, given) {
+        // One whose days are over and that may not be deleted in this pass is disabled all the same.
+        if plan.tools.contains_key(&tool.name) {
             continue;
         }
         match safe_to_change(tool, corner, given) {
@@ -197,7 +199,6 @@ pub fn plan(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, fresh
             Err(reason) => plan.refused.push(Refused { tool: Some(tool.name.clone()), reason }),
         }
     }
-    deletions(desired, observed, given, &mut plan);
     plan
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn until_answered(
 ) -> Result<(), String> {
     let visitor = visitor(door)?;
     let uri: Uri = format!("https://{host}/").parse().map_err(|e| format!("'{host}' makes no URL: {e}"))?;
-    let mut failing_since: Option<Instant> = None;
+    let mut failing: Option<(Instant, String)> = None;
     loop {
         let request = Request::get(uri.clone())
             .header(header::USER_AGENT, concat!("webservice/", env!("CARGO_PKG_VERSION")))
@@ -60,13 +60,15 @@ pub(crate) async fn until_answered(
                 Some(problem) => problem,
             },
             Ok(Err(error)) => format!("the front door cannot be asked: {}", crate::cluster::innermost(&error)),
-            Err(_) => return Err("no answer came in time".to_owned()),
+            // What was seen before tells more.
+            Err(_) => return Err(failing.map_or("no answer came in time".to_owned(), |(_, problem)| problem)),
         };
         let now = Instant::now();
-        let until = deadline.min(*failing_since.get_or_insert(now) + PATIENCE);
-        if now + PAUSE >= until {
+        let since = failing.map_or(now, |(since, _)| since);
+        if now + PAUSE >= deadline.min(since + PATIENCE) {
             return Err(problem);
         }
+        failing = Some((since, problem));
         progress.show(&format!("waiting for {uri}"));
         tokio::time::sleep(PAUSE).await;
     }

@@ -309,5 +309,5 @@ async fn a_real_api_server_says_the_same_of_some() {
     }
     println!("{allowed} allowed, {refused} refused, {invalid} refused by something else");
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(number("RULES_COUNT").is_some() || (allowed > 30 && refused > 30), "too few to say anything");
+    assert!(number("RULES_COUNT").is_some() || (allowed > 10 && refused > 30), "too few to say anything");
 }

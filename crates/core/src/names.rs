@@ -9,9 +9,13 @@ pub const PLATFORM_NAMESPACE: &str = "hearth-system";
 /// The namespace whose `ConfigMaps` everyone with an account may read.
 pub const PUBLIC_NAMESPACE: &str = "hearth-public";
 
-/// Namespaces that are not judged as a tool's. Everything else is.
+/// Namespaces in which anything is allowed, beside those of the configuration.
+pub const PRIVILEGED_NAMESPACES: &[&str] = &["kube-system"];
+
+/// Namespaces whose pods have no privilege but what their role is listed for, beside those of the configuration. In all
+/// but the first nothing of Hearth's runs. Every other namespace is judged as a tool's.
 pub const PLATFORM_NAMESPACES: &[&str] =
-    &["default", PLATFORM_NAMESPACE, PUBLIC_NAMESPACE, "kube-node-lease", "kube-public", "kube-system"];
+    &[PLATFORM_NAMESPACE, PUBLIC_NAMESPACE, "default", "kube-node-lease", "kube-public"];
 
 /// The tool that answers for hosts and tools without a web service.
 pub const FOUROHFOUR: &str = "fourohfour";
@@ -47,6 +51,8 @@ pub mod annotation {
     pub const REGISTRY_CREDENTIAL: &str = "hearth.internal/registry-credential-sha256";
     /// `true` once everything that a disabled tool had running is stopped, until all of it runs again.
     pub const STOPPED: &str = "hearth.internal/stopped";
+    /// The service account that the tool's pods may run as, beside `default`. Set by operators, never by `accounts`.
+    pub const SERVICE_ACCOUNT: &str = "hearth.internal/service-account";
     /// On a workload of a disabled tool: how many replicas it had, decimal; on a `CronJob`: `running`.
     pub const BEFORE_DISABLING: &str = "hearth.internal/before-disabling";
 }
@@ -59,6 +65,8 @@ pub mod label {
     pub const TENANCY: &str = "tenancy";
     /// On a pod: `tool` asks for the home to be mounted.
     pub const TOOLFORGE: &str = "toolforge";
+    /// On a pod of the platform: its role.
+    pub const ROLE: &str = "app.kubernetes.io/name";
     /// Who made an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 }

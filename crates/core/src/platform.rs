@@ -3,9 +3,15 @@
 //! The file's format ([`File`]) is the stable interface; the rest of the code uses [`Platform`], which holds
 //! parsed types. `hearth render` writes the manifests from it, and every role reads the same file.
 
+mod mount;
+mod namespaces;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use mount::Mount;
+pub use namespaces::{Kind, Namespaces};
 
 use crate::host::{Domains, Host};
 use crate::image::Repository;
@@ -27,6 +33,10 @@ pub struct Platform {
     pub homes: Homes,
     /// What holds for every tool.
     pub tools: Tools,
+    /// What of the nodes is mounted in tools' pods, beside the own home.
+    pub mounts: Vec<Mount>,
+    /// The namespaces that are no tool's.
+    pub namespaces: Namespaces,
 }
 
 /// Where the front door is to the platform's own programs, such as `webservice` on the bastion.
@@ -97,6 +107,9 @@ pub struct Tools {
     pub deletion_share_percent: u32,
     /// Days for which a tool's certificate is valid.
     pub certificate_days: u32,
+    /// Names of the PriorityClasses that tools' pods may carry. Where the cluster has a class that is the default for
+    /// all pods, it must be here: the API server sets it before anything is judged.
+    pub priority_classes: Vec<String>,
 }
 
 /// A mistake in `platform.toml`: everything that is wrong, a line each.
@@ -118,6 +131,10 @@ pub struct File {
     homes: Homes,
     #[serde(default)]
     tools: Tools,
+    #[serde(default)]
+    mounts: Vec<Mount>,
+    #[serde(default)]
+    namespaces: Namespaces,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +189,8 @@ impl Platform {
         if file.tools.first_uid < 1000 || file.tools.first_uid > file.tools.last_uid {
             mistakes.push("tools: first_uid must be at least 1000 and no higher than last_uid".to_owned());
         }
+        mistakes.extend(mount::mistakes(&file.mounts, &file.homes.root));
+        mistakes.extend(file.namespaces.mistakes());
         match legacy {
             Some(legacy) if mistakes.is_empty() => Ok(Self {
                 domains: Domains { public, legacy },
@@ -181,6 +200,8 @@ impl Platform {
                 registry: Registry { host: file.registry.host, allowed },
                 homes: file.homes,
                 tools: file.tools,
+                mounts: file.mounts,
+                namespaces: file.namespaces.with_built_in(),
             }),
             _ => Err(PlatformError(mistakes)),
         }
@@ -242,6 +263,7 @@ impl Default for Tools {
             grace_days: 40,
             deletion_share_percent: 5,
             certificate_days: 30,
+            priority_classes: Vec::new(),
         }
     }
 }

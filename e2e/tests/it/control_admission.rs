@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use hearth_core::Platform;
 use hearth_core::admission::{Operation, Request, Rules, Verdict, cel, review};
 use hearth_core::names::annotation;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Error};
@@ -25,13 +27,24 @@ const NAMESPACES: &[(&str, Option<&str>)] = &[
     ("tool-tools", Some("50125")),
     ("tool-rooted", Some("0")),
     ("tool-unknown", None),
+    ("hearth-system", None),
+    ("metrics", None),
+    ("cni-system", None),
 ];
 
 /// How long the API server may take to act on new policies.
 const EFFECT: Duration = Duration::from_secs(60);
 
+/// Number of the tool of the cases.
+pub(crate) const UID: u32 = cases::UID;
+
+/// The configuration of the cases.
+pub(crate) fn platform() -> Platform {
+    Platform::from_toml(cases::PLATFORM).unwrap()
+}
+
 fn rules() -> Rules {
-    Rules::of(&Platform::from_toml(cases::PLATFORM).unwrap())
+    Rules::of(&platform())
 }
 
 /// The control plane with the policies. What the cases change was stored before the policies came.
@@ -44,8 +57,16 @@ pub(crate) async fn stage() -> &'static ControlPlane {
 
 async fn set_up(plane: &ControlPlane) -> anyhow::Result<()> {
     for (name, uid) in NAMESPACES {
-        let annotations: Vec<(&str, &str)> = uid.iter().map(|uid| (annotation::UID, *uid)).collect();
+        let annotations = annotations(name, *uid);
+        let annotations: Vec<(&str, &str)> = annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         plane.namespace(name, &annotations).await?;
+    }
+    let client = plane.admin().await;
+    let account: ServiceAccount = serde_json::from_value(json!({ "metadata": { "name": cases::ACCOUNT } }))?;
+    Api::namespaced(client.clone(), "tool-wikibot").create(&PostParams::default(), &account).await?;
+    for class in rules().priority_classes {
+        let class: PriorityClass = serde_json::from_value(json!({ "metadata": { "name": class }, "value": 1 }))?;
+        Api::all(client.clone()).create(&PostParams::default(), &class).await?;
     }
     for (index, case) in cases::all().iter().enumerate() {
         if let Some(old) = &case.old {
@@ -74,7 +95,16 @@ async fn install(plane: &ControlPlane) -> anyhow::Result<()> {
     }
     let cases = cases::all();
     let deadline = Instant::now() + EFFECT;
-    for start in ["pods:", "deployments:", "cronjobs:", "ingresses:", "services:", "endpoints:"] {
+    for start in [
+        "pods:",
+        "deployments:",
+        "cronjobs:",
+        "ingresses:",
+        "services:",
+        "endpoints:",
+        "platform:",
+        "platform-templates:",
+    ] {
         let refused = |case: &&cases::Case| {
             case.name.starts_with(start) && case.old.is_none() && !case.invalid && !case.refused.is_empty()
         };
@@ -89,6 +119,13 @@ async fn install(plane: &ControlPlane) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// The annotations of a namespace of the cases.
+fn annotations(namespace: &str, uid: Option<&str>) -> BTreeMap<String, String> {
+    let account = (namespace == "tool-wikibot").then_some((annotation::SERVICE_ACCOUNT, cases::ACCOUNT));
+    let all = uid.map(|uid| (annotation::UID, uid)).into_iter().chain(account);
+    all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn stored_name(index: usize) -> String {
@@ -144,8 +181,7 @@ fn difference(before: &Value, after: &Value) -> Value {
 /// What the webhook would say of a case.
 fn judge(case: &cases::Case) -> Verdict {
     let uid = NAMESPACES.iter().find(|(name, _)| *name == case.namespace).and_then(|(_, uid)| *uid);
-    let annotations: BTreeMap<String, String> =
-        uid.iter().map(|uid| (annotation::UID.to_owned(), (*uid).to_owned())).collect();
+    let annotations = annotations(&case.namespace, uid);
     let (resource, subresource) = case.resource.split_once('/').unwrap_or((&case.resource, ""));
     review(
         &rules(),
@@ -192,7 +228,7 @@ pub(crate) async fn run(plane: &ControlPlane, namespace: &str, spec: Value) -> R
     create_pod(plane, namespace, &pod).await
 }
 
-async fn create_pod(plane: &ControlPlane, namespace: &str, pod: &Value) -> Result<Value, Error> {
+pub(crate) async fn create_pod(plane: &ControlPlane, namespace: &str, pod: &Value) -> Result<Value, Error> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let api: Api<DynamicObject> = Api::namespaced_with(plane.admin().await, namespace, &resource);
     let create = PostParams { dry_run: true, ..PostParams::default() };
@@ -209,7 +245,7 @@ async fn both_layers_say_the_same() {
         let agreed = match &answer {
             Ok(_) => verdict == Verdict::Allow,
             Err(Error::Api(status)) => {
-                let by_policy = status.message.contains("ValidatingAdmissionPolicy 'hearth-tool-");
+                let by_policy = status.message.contains("ValidatingAdmissionPolicy 'hearth-");
                 verdict != Verdict::Allow && (by_policy || case.invalid)
             }
             Err(_) => false,
@@ -229,16 +265,29 @@ async fn what_a_pod_leaves_out_is_filled_in() {
     let spec = &pod["spec"];
     let context = &spec["securityContext"];
     assert_eq!((&context["runAsUser"], &context["runAsGroup"]), (&json!(cases::UID), &json!(cases::UID)));
+    assert_eq!((&context["fsGroup"], &context["supplementalGroupsPolicy"]), (&json!(cases::UID), &json!("Strict")));
     assert_eq!(
         (&context["runAsNonRoot"], &context["seccompProfile"]["type"]),
         (&json!(true), &json!("RuntimeDefault"))
     );
     let home = json!("/data/project/wikibot");
-    assert_eq!(spec["volumes"], json!([{ "name": "home", "hostPath": { "path": home, "type": "Directory" } }]));
+    assert_eq!(
+        spec["volumes"],
+        json!([
+            { "name": "home", "hostPath": { "path": home, "type": "Directory" } },
+            { "name": "mount-0-public-dumps", "hostPath": { "path": "/public/dumps", "type": "" } },
+            { "name": "mount-1-data-scratch", "hostPath": { "path": "/data/scratch", "type": "" } },
+        ])
+    );
+    let mounts = json!([
+        { "name": "home", "mountPath": home },
+        { "name": "mount-0-public-dumps", "mountPath": "/public/dumps", "readOnly": true },
+        { "name": "mount-1-data-scratch", "mountPath": "/data/scratch" },
+    ]);
     for container in [&spec["containers"][0], &spec["containers"][1], &spec["initContainers"][0]] {
         assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], json!(false), "{container}");
         assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }), "{container}");
-        assert_eq!(container["volumeMounts"], json!([{ "name": "home", "mountPath": home }]), "{container}");
+        assert_eq!(container["volumeMounts"], mounts, "{container}");
         let own = |name: &str| container["env"].as_array().unwrap().iter().filter(|v| v["name"] == name).count();
         assert_eq!((own("HOME"), own("TOOL_DATA_DIR")), (1, 1), "{container}");
     }
@@ -311,7 +360,7 @@ async fn refusals_of_the_policies_say_what_is_wrong() {
     says("services: another address", &["spec: externalIPs: not a field that tools may set"]).await;
     says(
         "pods: a namespace that is not a tool's",
-        &["the namespace wikibot is not that of a tool", "default, hearth-system"],
+        &["the namespace wikibot is not that of a tool", "hearth-system, hearth-public"],
     )
     .await;
 }

@@ -9,6 +9,7 @@
 
 mod control_admission;
 mod control_plane;
+mod control_pods;
 mod control_webhook;
 mod platform;
 mod platform_admission;

@@ -4,8 +4,10 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::Section;
+use super::fields::{Role, Section};
+use super::listed::Lists;
 use super::tenant::Tenant;
+use super::verdict::escaped;
 use super::{Field, Need, Node, Rule, Rules, Violation};
 use crate::image::ImageRef;
 
@@ -13,10 +15,13 @@ use crate::image::ImageRef;
 pub(super) struct Check<'a> {
     rules: &'a Rules,
     tenant: &'a Tenant,
+    lists: Lists<'a>,
     /// Whether what the filling policy adds must be there.
     filled: bool,
     /// Where the walk is, as in `spec.containers[web]`.
     path: String,
+    /// What the field of the section held before.
+    before: Option<&'a Value>,
     found: &'a mut Vec<Violation>,
 }
 
@@ -25,27 +30,36 @@ impl<'a> Check<'a> {
     pub(super) fn new(
         rules: &'a Rules,
         tenant: &'a Tenant,
+        role: &'static Role,
         filled: bool,
         path: String,
         found: &'a mut Vec<Violation>,
     ) -> Self {
-        Self { rules, tenant, filled, path, found }
+        let lists = Lists { rules, tenant, role, read_only: Vec::new() };
+        Self { rules, tenant, lists, filled, path, before: None, found }
     }
 
     /// Judges a section of an object on the fields that differ from `before`.
-    pub(super) fn top(&mut self, section: &Section, object: &Map<String, Value>, before: Option<&Map<String, Value>>) {
+    pub(super) fn top(
+        &mut self,
+        section: &Section,
+        object: &'a Map<String, Value>,
+        before: Option<&'a Map<String, Value>>,
+    ) {
+        self.lists.read(object);
         let same = |name: &str| before.is_some_and(|before| present(before, name) == present(object, name));
         for name in object.keys().filter(|name| !section.open && !same(name)) {
             self.listed(section.fields, object, name);
         }
         for field in section.fields.iter().filter(|field| !same(field.name)) {
+            self.before = before.and_then(|before| present(before, field.name));
             self.field(field, object);
         }
     }
 
     fn listed(&mut self, fields: &[Field], object: &Map<String, Value>, name: &str) {
         if present(object, name).is_some() && !fields.iter().any(|field| field.name == name) {
-            self.found.push(Violation::unlisted(&format!("{}.{name}", self.path)));
+            self.found.push(Violation::unlisted(&format!("{}.{}", self.path, escaped(name))));
         }
     }
 
@@ -68,7 +82,9 @@ impl<'a> Check<'a> {
             Node::Is(truth) => value.as_bool() == Some(*truth),
             Node::Zero => value.as_i64() == Some(0),
             Node::Uid => value.as_i64() == Some(self.tenant.uid),
-            Node::Home => value.as_str() == Some(&self.tenant.home),
+            Node::AtMost(most) => value.as_i64().is_some_and(|number| (0..=*most).contains(&number)),
+            Node::Never => false,
+            Node::Listed(listed) => listed.holds(&self.lists, value),
             Node::Image => value.as_str().is_some_and(|text| self.is_allowed_image(text)),
             Node::OwnHost => value.as_str().is_some_and(|host| self.is_own(host)),
             Node::OwnOrLegacyHost => {
@@ -78,9 +94,17 @@ impl<'a> Check<'a> {
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
-            Node::KeysWithin(_) | Node::NoKeyUnder(_) => return self.keys(node, rule, value),
+            Node::KeysWithin(_) | Node::Annotations { .. } => return self.keys(node, rule, value),
             Node::Object(fields) => match value.as_object() {
                 Some(object) => return self.object(fields, object),
+                None => false,
+            },
+            Node::Open(fields) => match value.as_object() {
+                Some(object) => return fields.iter().for_each(|field| self.field(field, object)),
+                None => false,
+            },
+            Node::Added(texts) => match value.as_array() {
+                Some(list) => return self.added(node, texts, rule, list),
                 None => false,
             },
             Node::Each { key, node: entry, most } => match value.as_array() {
@@ -103,25 +127,41 @@ impl<'a> Check<'a> {
     fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value]) {
         for (index, entry) in list.iter().enumerate() {
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let step = name.map_or_else(|| format!("[{index}]"), |name| format!("[{name}]"));
+            let step = name.map_or_else(|| format!("[{index}]"), |name| format!("[{}]", escaped(name)));
             self.below(&step, |check| check.node(node, rule, entry));
         }
     }
 
     fn keys(&mut self, node: &Node, rule: Rule, value: &Value) {
-        let wrong = |key: &str| match node {
+        let wrong = |key: &str, value: &Value| match node {
             Node::KeysWithin(keys) => !keys.contains(&key),
-            Node::NoKeyUnder(starts) => starts.iter().any(|start| key.starts_with(start)),
+            Node::Annotations { under, keys } => {
+                key.contains(['/', '.'])
+                    && !under.iter().any(|start| key.starts_with(start))
+                    && !keys.contains(&key)
+                    && self.before.and_then(|before| before.get(key)) != Some(value)
+            }
             _ => false,
         };
         let expected = self.expected(node);
         match value.as_object() {
             Some(map) => {
-                for (key, value) in map.iter().filter(|(key, _)| wrong(key)) {
-                    self.found.push(Violation::value(rule, &format!("{}[{key}]", self.path), value, &expected));
+                for (key, value) in map.iter().filter(|(key, value)| wrong(key, value)) {
+                    let place = format!("{}[{}]", self.path, escaped(key));
+                    self.found.push(Violation::value(rule, &place, value, &expected));
                 }
             }
             None => self.found.push(Violation::value(rule, &self.path, value, &expected)),
+        }
+    }
+
+    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
+        let before = self.before.and_then(Value::as_array);
+        let kept = |entry: &Value| before.is_some_and(|before| before.contains(entry));
+        let listed = |entry: &Value| entry.as_str().is_some_and(|text| texts.contains(&text));
+        let expected = self.expected(node);
+        for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
+            self.found.push(Violation::value(rule, &format!("{}[{index}]", self.path), entry, &expected));
         }
     }
 

@@ -13,6 +13,7 @@
 pub mod cel;
 mod check;
 pub mod fields;
+mod listed;
 mod node;
 mod tenant;
 mod verdict;
@@ -23,14 +24,15 @@ use serde_json::{Map, Value};
 
 use crate::host::Domains;
 use crate::image::Repository;
-use crate::names;
-use crate::platform::Platform;
+use crate::names::label;
+use crate::platform::{Mount, Namespaces, Platform};
 
+pub use listed::Listed;
 pub use node::{Field, Need, Node};
 pub use verdict::{Rule, Verdict, Violation};
 
 use check::Check;
-use fields::{Book, Section};
+use fields::{Book, Role, Section};
 use tenant::Tenant;
 
 /// What the rules are about on this installation.
@@ -47,7 +49,11 @@ pub struct Rules {
     /// The highest user number of a tool.
     pub last_uid: u32,
     /// Namespaces that are not judged as a tool's. Every other is.
-    pub platform_namespaces: Vec<String>,
+    pub namespaces: Namespaces,
+    /// Paths of the nodes that tools' pods may mount, beside the own home.
+    pub mounts: Vec<Mount>,
+    /// Priority classes that tools' pods may carry.
+    pub priority_classes: Vec<String>,
 }
 
 /// What is being done to an object.
@@ -93,7 +99,9 @@ impl Rules {
             homes: platform.homes.root.clone(),
             first_uid: platform.tools.first_uid,
             last_uid: platform.tools.last_uid,
-            platform_namespaces: names::PLATFORM_NAMESPACES.iter().map(|&name| name.to_owned()).collect(),
+            namespaces: platform.namespaces.clone(),
+            mounts: platform.mounts.clone(),
+            priority_classes: platform.tools.priority_classes.clone(),
         }
     }
 }
@@ -103,9 +111,9 @@ impl Rules {
 /// A change is judged on what it changes: a field of the specification that stays as it was is not looked at, so that
 /// objects from before a rule can still be labelled, finalised and deleted.
 pub fn review(rules: &Rules, request: &Request<'_>) -> Verdict {
-    let tools = !rules.platform_namespaces.iter().any(|name| name == request.namespace);
-    let book = fields::book(request.group, request.resource, request.subresource);
-    let (true, Some(book)) = (tools && request.operation != Operation::Other, book) else {
+    let kind = rules.namespaces.kind(request.namespace);
+    let book = fields::book(kind, request.group, request.resource, request.subresource);
+    let (true, Some(book)) = (request.operation != Operation::Other, book) else {
         return Verdict::Allow;
     };
     let mut found = Vec::new();
@@ -131,22 +139,25 @@ fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: boo
         return found.push(Violation::tenant(rules, request.namespace));
     }
     let tenant = tenant.unwrap_or_default();
+    let empty = Map::new();
     for section in sections {
         let (new, before) = (section.of(request.object), old.map(|old| section.of(old)));
-        let mut check = Check::new(rules, &tenant, filled, section.path(), found);
-        let empty = Map::new();
+        let role = Role::of(request.namespace, section.label(request.object, label::ROLE));
+        let mut check = Check::new(rules, &tenant, role, filled, section.path(), found);
         check.top(section, new.unwrap_or(&empty), before.map(|before| before.unwrap_or(&empty)));
     }
 }
 
 /// `Deployment "web"`, by what the object says of itself.
 fn describe(request: &Request<'_>) -> String {
+    let quoted = |text: &str, rest: &str| format!("\"{}{rest}\"", verdict::escaped(text));
     let text = |pointer: &str| request.object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     let kind = text("/kind").unwrap_or(request.resource);
+    let kind = verdict::escaped(kind);
     match (text("/metadata/name"), text("/metadata/generateName")) {
-        (Some(name), _) => format!("{kind} \"{name}\""),
-        (None, Some(start)) => format!("{kind} \"{start}…\""),
-        (None, None) => kind.to_owned(),
+        (Some(name), _) => format!("{kind} {}", quoted(name, "")),
+        (None, Some(start)) => format!("{kind} {}", quoted(start, "…")),
+        (None, None) => kind,
     }
 }
 

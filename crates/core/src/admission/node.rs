@@ -3,7 +3,7 @@
 //! A [`Node`] says what would be right, not how to find out: it is read by the Rust judge and by the CEL writer alike.
 //! It holds nothing of one tool or one installation; those come with the judging.
 
-use super::{Rule, Rules};
+use super::{Listed, Rule, Rules};
 
 /// A field of an object, and what it may hold. A field that is in no list is refused.
 #[derive(Debug)]
@@ -42,8 +42,12 @@ pub enum Node {
     Zero,
     /// The tool's own user number, which is its group number too.
     Uid,
-    /// The path of the tool's own home.
-    Home,
+    /// A number from 0 to this one.
+    AtMost(i64),
+    /// Nothing: the field must be left out.
+    Never,
+    /// What a list allows.
+    Listed(Listed),
     /// A reference to an image of an allowed registry.
     Image,
     /// A host of the tool's own.
@@ -54,6 +58,8 @@ pub enum Node {
     LegacyPaths,
     /// An object with these fields and no others.
     Object(&'static [Field]),
+    /// An object in which these fields are judged, and others are left alone.
+    Open(&'static [Field]),
     /// A list, each of which is shown by the field `key` where it has one; so many at most.
     Each {
         /// The field by which messages name an entry.
@@ -67,8 +73,17 @@ pub enum Node {
     Has(&'static str),
     /// A map with none but these keys.
     KeysWithin(&'static [&'static str]),
-    /// A map without keys that start so.
-    NoKeyUnder(&'static [&'static str]),
+    /// Annotations: keys that are listed, and keys with neither a slash nor a dot. Kubernetes leaves all keys without a
+    /// prefix to the user, but runtimes read some that have none, such as `io.katacontainers.config.hypervisor.path`.
+    /// What was there before may stay as it is. Only for a field of a section.
+    Annotations {
+        /// With these prefixes, each with its slash.
+        under: &'static [&'static str],
+        /// These.
+        keys: &'static [&'static str],
+    },
+    /// A list of texts; a change adds none but these, and may keep or remove any other. Only for a field of a section.
+    Added(&'static [&'static str]),
     /// All of these.
     All(&'static [Node]),
 }
@@ -110,9 +125,10 @@ impl Node {
             Self::Any => "anything is allowed".to_owned(),
             Self::OneOf(texts) => format!("it must be {}", list(texts)),
             Self::Is(value) => format!("it must be {value}"),
-            Self::Zero => "it must be left out".to_owned(),
+            Self::Zero | Self::Never => "it must be left out".to_owned(),
             Self::Uid => format!("it must be {uid}, the tool's own number"),
-            Self::Home => format!("it must be \"{}/{tool}\", the tool's own home", rules.homes),
+            Self::AtMost(most) => format!("it must be a number from 0 to {most}"),
+            Self::Listed(listed) => listed.expected(rules, tool),
             Self::Image => {
                 let from: Vec<String> = rules.registries.iter().map(ToString::to_string).collect();
                 format!("images come from {}", from.join(" or "))
@@ -129,11 +145,20 @@ impl Node {
                 let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
                 format!("it must be an object of {}", names.join(", "))
             }
+            Self::Open(_) => "it must be an object".to_owned(),
             Self::Each { most: UNBOUNDED, .. } => "it must be a list".to_owned(),
             Self::Each { most, .. } => format!("it must be a list of {most} at most"),
             Self::Has(text) => format!("\"{text}\" must be among them"),
             Self::KeysWithin(keys) => format!("only {} may be set", list(keys).replace(" or ", ", ")),
-            Self::NoKeyUnder(starts) => format!("nothing that starts with {} may be set", list(starts)),
+            Self::Annotations { under, keys } => {
+                let listed =
+                    under.iter().map(|start| format!("{start}…")).chain(keys.iter().map(|&key| key.to_owned()));
+                format!(
+                    "a key has neither a dot nor a slash, or it is one of {}",
+                    listed.collect::<Vec<_>>().join(", ")
+                )
+            }
+            Self::Added(texts) => format!("only {} may be added", list(texts)),
             Self::All(nodes) => {
                 nodes.iter().map(|node| node.expected(rules, tool, uid)).collect::<Vec<_>>().join(", and ")
             }

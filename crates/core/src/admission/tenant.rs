@@ -15,6 +15,8 @@ pub(super) struct Tenant {
     pub(super) uid: i64,
     /// The path of its home.
     pub(super) home: String,
+    /// The service account that its pods may run as, beside `default`; empty where there is none.
+    pub(super) account: String,
     /// Its own hosts.
     pub(super) hosts: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Tenant {
         Some(Self {
             uid,
             home: format!("{}/{tool}", rules.homes),
+            account: annotations.get(annotation::SERVICE_ACCOUNT).cloned().unwrap_or_default(),
             hosts: hosts.map(|host| host.to_string()).collect(),
             tool: tool.to_string(),
         })

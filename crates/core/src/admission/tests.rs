@@ -3,11 +3,21 @@
 #[path = "../../tests/cases/mod.rs"]
 mod cases;
 mod own_objects;
+mod platform_objects;
 
 use super::*;
+use crate::names;
 
 fn rules() -> Rules {
     Rules::of(&Platform::from_toml(cases::PLATFORM).unwrap())
+}
+
+/// The configuration of the cases without the namespaces that it adds.
+fn without_namespaces() -> String {
+    let added = |line: &&str| {
+        !["[namespaces]", "privileged =", "platform ="].iter().any(|start| line.trim().starts_with(start))
+    };
+    cases::PLATFORM.lines().filter(added).collect::<Vec<_>>().join("\n")
 }
 
 fn annotations(namespace: &str) -> BTreeMap<String, String> {
@@ -18,7 +28,11 @@ fn annotations(namespace: &str) -> BTreeMap<String, String> {
         "tool-rooted" => "0".to_owned(),
         _ => return BTreeMap::new(),
     };
-    BTreeMap::from([(names::annotation::UID.to_owned(), uid)])
+    let mut annotations = BTreeMap::from([(names::annotation::UID.to_owned(), uid)]);
+    if namespace == "tool-wikibot" {
+        annotations.insert(names::annotation::SERVICE_ACCOUNT.to_owned(), cases::ACCOUNT.to_owned());
+    }
+    annotations
 }
 
 fn judge(case: &cases::Case) -> Verdict {
@@ -90,8 +104,12 @@ fn the_platform_and_other_operations_are_left_alone() {
         old: None,
         annotations: &nothing,
     };
-    for namespace in names::PLATFORM_NAMESPACES {
+    for namespace in names::PRIVILEGED_NAMESPACES {
         assert_eq!(review(&rules(), &request(Operation::Create, namespace, "pods")), Verdict::Allow, "{namespace}");
+    }
+    for namespace in names::PLATFORM_NAMESPACES {
+        assert_ne!(review(&rules(), &request(Operation::Create, namespace, "pods")), Verdict::Allow, "{namespace}");
+        assert_eq!(review(&rules(), &request(Operation::Create, namespace, "services")), Verdict::Allow, "{namespace}");
     }
     assert_eq!(review(&rules(), &request(Operation::Other, "tool-a", "pods")), Verdict::Allow);
     assert_eq!(review(&rules(), &request(Operation::Create, "tool-a", "configmaps")), Verdict::Allow);
@@ -131,7 +149,7 @@ fn objects_of_any_shape_are_answered() {
 fn no_table_lists_a_field_twice() {
     fn look(node: &Node) {
         match node {
-            Node::Object(fields) => {
+            Node::Object(fields) | Node::Open(fields) => {
                 for (index, field) in fields.iter().enumerate() {
                     assert!(!fields[..index].iter().any(|other| other.name == field.name), "{}", field.name);
                     look(&field.node);
@@ -142,7 +160,7 @@ fn no_table_lists_a_field_twice() {
             _ => (),
         }
     }
-    for chapter in fields::CHAPTERS {
+    for chapter in fields::CHAPTERS.iter().chain(fields::PLATFORM_CHAPTERS) {
         if let Book::Fields { sections, .. } = &chapter.book {
             sections.iter().flat_map(|section| section.fields).for_each(|field| look(&field.node));
         }
@@ -152,14 +170,23 @@ fn no_table_lists_a_field_twice() {
 #[test]
 fn policies_are_two_objects_each() {
     let policies = cel::policies(&rules());
-    assert_eq!(policies.len(), 2 * (fields::CHAPTERS.len() + 1));
+    assert_eq!(policies.len(), 2 * (fields::CHAPTERS.len() + fields::PLATFORM_CHAPTERS.len() + 1));
     for pair in policies.chunks(2) {
         assert_eq!(pair[0]["spec"]["failurePolicy"], "Fail");
         assert_eq!(pair[1]["spec"]["policyName"], pair[0]["metadata"]["name"]);
         let selector = &pair[0]["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(selector["key"], "kubernetes.io/metadata.name");
-        assert_eq!(selector["operator"], "NotIn");
-        assert_eq!(selector["values"].as_array().unwrap().len(), names::PLATFORM_NAMESPACES.len());
+        let namespaces = &rules().namespaces;
+        match pair[0]["metadata"]["name"].as_str().unwrap().starts_with("hearth-platform-") {
+            true => assert_eq!(
+                (&selector["operator"], &selector["values"]),
+                (&"In".into(), &serde_json::json!(namespaces.platform))
+            ),
+            false => assert_eq!(
+                (&selector["operator"], &selector["values"]),
+                (&"NotIn".into(), &serde_json::json!(namespaces.all().collect::<Vec<_>>()))
+            ),
+        }
     }
 }
 
@@ -169,8 +196,14 @@ fn the_webhook_is_asked_about_what_the_policies_judge() {
     let mut documents = text.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
     let webhook = documents.find(|document| document["kind"] == "MutatingWebhookConfiguration").unwrap();
     let hook = &webhook["webhooks"][0];
-    let policies = cel::policies(&rules());
-    for policy in policies.iter().filter(|policy| policy["kind"] == "ValidatingAdmissionPolicy") {
+    // The namespaces that the configuration adds are put in by `hearth render`.
+    let built_in = Rules { namespaces: Platform::from_toml(&without_namespaces()).unwrap().namespaces, ..rules() };
+    let policies = cel::policies(&built_in);
+    let of_tools = |policy: &&Value| {
+        policy["kind"] == "ValidatingAdmissionPolicy"
+            && policy["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("hearth-tool-"))
+    };
+    for policy in policies.iter().filter(of_tools) {
         let constraints = &policy["spec"]["matchConstraints"];
         let sorted = |selector: &Value| {
             let mut values: Vec<String> =
@@ -188,5 +221,75 @@ fn the_webhook_is_asked_about_what_the_policies_judge() {
             };
             assert!(hook["rules"].as_array().unwrap().iter().any(|asked| covers(&asked)), "{rule}");
         }
+    }
+}
+
+#[test]
+fn what_stood_before_is_looked_up_for_fields_of_sections_only() {
+    fn look(node: &Node) {
+        match node {
+            Node::Object(fields) | Node::Open(fields) => fields.iter().for_each(|field| within(&field.node)),
+            Node::Each { node, .. } => within(node),
+            Node::All(nodes) => nodes.iter().for_each(look),
+            _ => (),
+        }
+    }
+    fn within(node: &Node) {
+        assert!(!matches!(node, Node::Annotations { .. } | Node::Added(_)), "{node:?}");
+        look(node);
+    }
+    for chapter in fields::CHAPTERS.iter().chain(fields::PLATFORM_CHAPTERS) {
+        if let Book::Fields { sections, .. } = &chapter.book {
+            sections.iter().flat_map(|section| section.fields).for_each(|field| look(&field.node));
+        }
+    }
+}
+
+#[test]
+fn messages_repeat_little_of_what_was_sent_and_nothing_invisible() {
+    let long = "x\n\u{202e}]\" is allowed; ".repeat(100);
+    let object = serde_json::json!({
+        "kind": "Pod",
+        "metadata": {"name": long, "annotations": {format!("a/{long}"): long}},
+        "spec": {long.clone(): 1, "containers": [{"name": long, "image": long, long.clone(): 1}]},
+    });
+    let annotations = annotations("tool-wikibot");
+    let request = Request {
+        operation: Operation::Create,
+        group: "",
+        resource: "pods",
+        subresource: "",
+        namespace: "tool-wikibot",
+        user: "",
+        object: &object,
+        old: None,
+        annotations: &annotations,
+    };
+    let text = review(&rules(), &request).to_string();
+    assert!(!text.contains(['\n', '\u{202e}']), "{text}");
+    assert!(text.len() < 8000, "{} bytes: {text}", text.len());
+}
+
+#[test]
+fn every_rule_about_pods_has_its_place_in_the_document() {
+    fn look(fields: &[Field], rules: &mut Vec<Rule>) {
+        for field in fields {
+            rules.push(field.rule);
+            match &field.node {
+                Node::Object(fields) | Node::Open(fields) => look(fields, rules),
+                Node::Each { node: Node::Object(fields) | Node::Open(fields), .. } => look(fields, rules),
+                _ => (),
+            }
+        }
+    }
+    let document = include_str!("../../../../docs/rules.md");
+    let mut rules = vec![Rule::Tenant];
+    for chapter in fields::CHAPTERS.iter().take(3).chain(fields::PLATFORM_CHAPTERS) {
+        if let Book::Fields { sections, .. } = &chapter.book {
+            sections.iter().for_each(|section| look(section.fields, &mut rules));
+        }
+    }
+    for rule in rules {
+        assert!(document.lines().any(|line| line == format!("### {}", rule.name())), "{}", rule.name());
     }
 }

@@ -23,8 +23,12 @@ pub enum Rule {
     Volume,
     /// Service accounts.
     Account,
-    /// Where and before whom a pod runs.
+    /// Where and before whom a pod runs, and how long it may take to end.
     Scheduling,
+    /// What of a node a container uses.
+    Resources,
+    /// Who has to agree before an object is gone.
+    Finalizer,
     /// The hosts of an Ingress.
     Host,
     /// The paths of an Ingress.
@@ -63,10 +67,18 @@ pub enum Verdict {
 /// Longest part of a value that a message repeats, in characters.
 const LONGEST_VALUE: usize = 100;
 
+/// Longest name or key that a message repeats, in characters.
+pub(super) const LONGEST_NAME: usize = 63;
+
 /// Most faults that a message spells out.
 const MOST_SHOWN: usize = 40;
 
 impl Rule {
+    /// Where it is explained, for the messages of the policies.
+    pub(super) fn page(self) -> String {
+        format!("docs/rules.md#{}", self.name())
+    }
+
     /// Every rule.
     pub const ALL: &[Self] = &[
         Self::Tenant,
@@ -78,6 +90,8 @@ impl Rule {
         Self::Volume,
         Self::Account,
         Self::Scheduling,
+        Self::Resources,
+        Self::Finalizer,
         Self::Host,
         Self::Path,
         Self::Annotation,
@@ -97,6 +111,8 @@ impl Rule {
             Self::Volume => "volume",
             Self::Account => "account",
             Self::Scheduling => "scheduling",
+            Self::Resources => "resources",
+            Self::Finalizer => "finalizer",
             Self::Host => "host",
             Self::Path => "path",
             Self::Annotation => "annotation",
@@ -106,14 +122,22 @@ impl Rule {
     }
 }
 
+/// A name or a key as a message repeats it: one line, nothing invisible, and no longer than is needed to find it.
+pub(super) fn escaped(text: &str) -> String {
+    let shown: String = text.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST_NAME).is_some() { format!("{shown}…") } else { shown }
+}
+
 impl Violation {
     /// A field whose value is not right.
     pub(super) fn value(rule: Rule, field: &str, value: &serde_json::Value, expected: &str) -> Self {
+        // JSON has escaped quotes and control characters already; what is invisible otherwise is not.
         let text = value.to_string();
-        let shown = match text.char_indices().nth(LONGEST_VALUE) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-            None => text,
-        };
+        let plain = |c: char| if c.is_ascii() { vec![c] } else { c.escape_debug().collect() };
+        let mut shown: String = text.chars().take(LONGEST_VALUE).flat_map(plain).collect();
+        if text.chars().nth(LONGEST_VALUE).is_some() {
+            shown.push('…');
+        }
         Self { rule, message: format!("{field} is {shown}: {expected}") }
     }
 
@@ -129,6 +153,7 @@ impl Violation {
 
     /// A namespace that is neither the platform's nor a tool's.
     pub(super) fn tenant(rules: &Rules, namespace: &str) -> Self {
+        let namespace = escaped(namespace);
         Self {
             rule: Rule::Tenant,
             message: format!(
@@ -137,13 +162,14 @@ impl Violation {
                 crate::names::annotation::UID,
                 rules.first_uid,
                 rules.last_uid,
-                rules.platform_namespaces.join(", ")
+                rules.namespaces.all().collect::<Vec<_>>().join(", ")
             ),
         }
     }
 
     /// Someone who may not write this resource in a tool's namespace.
     pub(super) fn writer(resource: &str, user: &str) -> Self {
+        let user = escaped(user);
         Self {
             rule: Rule::Endpoints,
             message: format!(
@@ -155,7 +181,7 @@ impl Violation {
 }
 
 impl fmt::Display for Verdict {
-    /// One line: the object, and every fault.
+    /// One line: the object, and every fault with the rule that it is against, of which `docs/rules.md` has more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allowed"),
@@ -163,7 +189,7 @@ impl fmt::Display for Verdict {
                 write!(f, "{object} is not allowed for a tool: ")?;
                 for (index, violation) in violations.iter().take(MOST_SHOWN).enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{}", violation.message)?;
+                    write!(f, "{separator}{} (rule {})", violation.message, violation.rule.name())?;
                 }
                 match violations.len().saturating_sub(MOST_SHOWN) {
                     0 => Ok(()),

@@ -169,6 +169,19 @@ fn ingress(owner: Owner<'_>) -> net::Ingress {
 
 fn pod(owner: Owner<'_>, settings: &Settings, image: &ImageRef) -> core::PodSpec {
     let id = Some(i64::from(owner.uid));
+    let on_node = |name: String, path: String, kind: Option<&str>| core::Volume {
+        name,
+        host_path: Some(core::HostPathVolumeSource { path, type_: kind.map(str::to_owned) }),
+        ..core::Volume::default()
+    };
+    let home = on_node("home".to_owned(), owner.platform.homes.of(owner.tool), Some("Directory"));
+    let tmp = core::Volume {
+        name: "tmp".to_owned(),
+        empty_dir: Some(core::EmptyDirVolumeSource::default()),
+        ..core::Volume::default()
+    };
+    let listed = owner.platform.mounts.iter().enumerate();
+    let listed = listed.map(|(index, mount)| on_node(mount.volume(index), mount.path.clone(), None));
     core::PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -178,25 +191,12 @@ fn pod(owner: Owner<'_>, settings: &Settings, image: &ImageRef) -> core::PodSpec
             run_as_group: id,
             fs_group: id,
             run_as_non_root: Some(true),
+            supplemental_groups_policy: Some("Strict".to_owned()),
             seccomp_profile: Some(seccomp()),
             ..core::PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(STOP_SECONDS),
-        volumes: Some(vec![
-            core::Volume {
-                name: "home".to_owned(),
-                host_path: Some(core::HostPathVolumeSource {
-                    path: owner.platform.homes.of(owner.tool),
-                    type_: Some("Directory".to_owned()),
-                }),
-                ..core::Volume::default()
-            },
-            core::Volume {
-                name: "tmp".to_owned(),
-                empty_dir: Some(core::EmptyDirVolumeSource::default()),
-                ..core::Volume::default()
-            },
-        ]),
+        volumes: Some([home, tmp].into_iter().chain(listed).collect()),
         ..core::PodSpec::default()
     }
 }
@@ -212,6 +212,10 @@ fn container(owner: Owner<'_>, settings: &Settings, image: &ImageRef) -> core::C
         mount_path: path.to_owned(),
         ..core::VolumeMount::default()
     };
+    let listed = owner.platform.mounts.iter().enumerate().map(|(index, listed)| core::VolumeMount {
+        read_only: listed.read_only.then_some(true),
+        ..mount(&listed.volume(index), &listed.path)
+    });
     core::Container {
         name: CONTAINER.to_owned(),
         image: Some(image.to_string()),
@@ -245,7 +249,7 @@ fn container(owner: Owner<'_>, settings: &Settings, image: &ImageRef) -> core::C
             seccomp_profile: Some(seccomp()),
             ..core::SecurityContext::default()
         }),
-        volume_mounts: Some(vec![mount("home", &home), mount("tmp", "/tmp")]),
+        volume_mounts: Some([mount("home", &home), mount("tmp", "/tmp")].into_iter().chain(listed).collect()),
         working_dir: Some(home.clone()),
         ..core::Container::default()
     }
@@ -383,7 +387,7 @@ mod tests {
             "enableServiceLinks": false,
             "securityContext": {
                 "runAsUser": 50001, "runAsGroup": 50001, "fsGroup": 50001, "runAsNonRoot": true,
-                "seccompProfile": {"type": "RuntimeDefault"},
+                "supplementalGroupsPolicy": "Strict", "seccompProfile": {"type": "RuntimeDefault"},
             },
             "terminationGracePeriodSeconds": 10,
             "volumes": [
@@ -404,6 +408,24 @@ mod tests {
             },
         });
         assert_eq!(made, expected, "made:\n{made:#}");
+    }
+
+    #[test]
+    fn listed_mounts_are_in_the_pod() {
+        let mounts = "[[mounts]]\npath = \"/public/dumps\"\n[[mounts]]\npath = \"/data/scratch\"\nread_only = false";
+        let platform = Platform::from_toml(&format!("{PLATFORM}\n{mounts}")).unwrap();
+        let tool: ToolName = "wikibot".parse().unwrap();
+        let owner = Owner { tool: &tool, uid: 50001, platform: &platform };
+        let image = "registry.hearth.internal/hearth/static".parse().unwrap();
+        let made = serde_json::to_value(pod(owner, &settings(), &image)).unwrap();
+        assert_eq!(made["volumes"][2], json!({"name": "mount-0-public-dumps", "hostPath": {"path": "/public/dumps"}}));
+        assert_eq!(
+            made["containers"][0]["volumeMounts"].as_array().unwrap()[2..],
+            [
+                json!({"name": "mount-0-public-dumps", "mountPath": "/public/dumps", "readOnly": true}),
+                json!({"name": "mount-1-data-scratch", "mountPath": "/data/scratch"}),
+            ]
+        );
     }
 
     #[test]

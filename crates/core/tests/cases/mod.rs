@@ -14,7 +14,7 @@ pub(super) struct Case {
     pub(super) api_version: String,
     /// The resource in the plural, with its subresource.
     pub(super) resource: String,
-    /// The namespace, that of the tool `wikibot` unless the case says otherwise.
+    /// The namespace, that of the tool `wikibot` unless the file or the case says otherwise.
     pub(super) namespace: String,
     /// Who asks.
     pub(super) user: String,
@@ -45,10 +45,29 @@ pub(super) const PLATFORM: &str = r#"
     [registry]
     host = "registry.hearth.internal"
     allowed = ["mirror.example:5000/shared", "docker.io/library/redis"]
+    [tools]
+    priority_classes = ["tools-first"]
+    [namespaces]
+    privileged = ["cni-system"]
+    platform = ["metrics"]
+    [[mounts]]
+    path = "/public/dumps"
+    read_only = true
+    [[mounts]]
+    path = "/data/scratch"
+    read_only = false
 "#;
+
+/// The service account that the namespace of `wikibot` names.
+pub(super) const ACCOUNT: &str = "robot";
 
 const FILES: &[(&str, &str)] = &[
     ("pods", include_str!("pods.yaml")),
+    ("placing", include_str!("placing.yaml")),
+    ("mounts", include_str!("mounts.yaml")),
+    ("pod-metadata", include_str!("pod-metadata.yaml")),
+    ("platform", include_str!("platform.yaml")),
+    ("platform-templates", include_str!("platform-templates.yaml")),
     ("images", include_str!("images.yaml")),
     ("deployments", include_str!("deployments.yaml")),
     ("cronjobs", include_str!("cronjobs.yaml")),
@@ -82,7 +101,7 @@ fn read(file_name: &str, file: &Value, base: &Value, case: &Value) -> Case {
     Case {
         api_version: base["apiVersion"].as_str().expect("apiVersion").to_owned(),
         resource: text("resource", file["resource"].as_str().expect("resource")),
-        namespace: text("namespace", "tool-wikibot"),
+        namespace: text("namespace", file["namespace"].as_str().unwrap_or("tool-wikibot")),
         user: text("user", user),
         object: edited(base, case, &name),
         old: case.get("was").map(|was| edited(base, was, &name)),

@@ -15,7 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
 /// The annotations that the rules read.
-const KEPT: &[&str] = &[annotation::UID];
+const KEPT: &[&str] = &[annotation::SERVICE_ACCOUNT, annotation::UID];
 
 /// What is known of all namespaces. Clones share it.
 #[derive(Clone, Debug, Default)]

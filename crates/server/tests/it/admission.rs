@@ -103,7 +103,7 @@ async fn the_own_host_is_allowed_and_anothers_refused() {
         refused["status"]["message"],
         "Ingress \"web\" is not allowed for a tool: spec.rules[other.hearth.localhost].host is \
          \"other.hearth.localhost\": it must be wikibot.hearth.localhost, or tools.hearth.localhost with paths at or \
-         below /wikibot"
+         below /wikibot (rule host)"
     );
     let stray = answer(&ctx, &asking("stray", "wikibot.hearth.localhost")).await;
     assert!(stray["status"]["message"].as_str().unwrap().contains("the namespace stray is not that of a tool"));

@@ -126,12 +126,7 @@ impl Overlay {
             "target": {"kind": "ConfigMap", "namespace": "hearth-system", "name": "bastion"},
             "patch": values(&[("LDAP_URI", &directory.url), ("LDAP_BASE", &directory.base), ("LDAP_BINDDN", &directory.bind_dn)])
         }));
-        use base64::Engine;
-        let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca);
-        patches.push(json!({
-            "target": {"kind": "MutatingWebhookConfiguration"},
-            "patch": json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]).to_string()
-        }));
+        patches.push(self.webhook(platform));
         let config = |name: &str, namespace: &str, files: &[&str]| json!({"name": name, "namespace": namespace, "files": files, "options": fixed});
         Ok(json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
@@ -156,6 +151,19 @@ impl Overlay {
         let zone =
             format!("@ 60 IN SOA @ @ 1 3600 600 86400 60\n@ 60 IN NS @\n@ 60 IN A {address}\n* 60 IN A {address}\n");
         (format!("file /etc/coredns/tools.zone {}\n", zones.join(" ")), zone)
+    }
+
+    /// The webhook's registration: whom it may trust, and which namespaces are no tool's.
+    fn webhook(&self, platform: &Platform) -> Value {
+        use base64::Engine;
+        let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca);
+        let namespaces: Vec<&str> = platform.namespaces.all().collect();
+        let selector = "/webhooks/0/namespaceSelector/matchExpressions/0/values";
+        let patch = json!([
+            {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle},
+            {"op": "replace", "path": selector, "value": namespaces},
+        ]);
+        json!({"target": {"kind": "MutatingWebhookConfiguration"}, "patch": patch.to_string()})
     }
 
     fn image_names(&self, platform: &Platform) -> Vec<Value> {
@@ -233,6 +241,7 @@ mod tests {
         assert!(read("policies.json").contains("tools.example"));
         assert!(first.contains("file /etc/coredns/tools.zone tools.example old.example"), "{first}");
         assert!(first.contains("* 60 IN A 10.0.0.9"), "{first}");
+        assert!(first.contains(r#"\"hearth-public\",\"default\""#), "the webhook's namespaces: {first}");
         made.write(folder.path()).unwrap();
         assert_eq!(read("kustomization.yaml"), first);
         std::fs::write(folder.path().join("password"), "another").unwrap();

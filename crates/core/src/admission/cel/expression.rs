@@ -3,6 +3,7 @@
 //! Every arm here has its counterpart in `check`, and the shared cases hold them together.
 
 use super::super::{Field, Need, Node, Rules};
+use super::listed;
 use crate::image::Repository;
 
 /// A segment of a repository's path, as the image parser reads it.
@@ -46,18 +47,24 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
         Node::Is(truth) => format!("{value} == {truth}"),
         Node::Zero => format!("{value} == 0"),
         Node::Uid => format!("{value} == variables.uid"),
-        Node::Home => format!("{value} == variables.home"),
+        Node::AtMost(most) => format!("({value} >= 0 && {value} <= {most})"),
+        Node::Never => "false".to_owned(),
+        Node::Listed(listed) => return listed::test(rules, *listed, value),
         Node::Image => image(rules, value),
         Node::OwnHost => format!("{value} in variables.hosts"),
         Node::OwnOrLegacyHost => format!("({value} == {} || {value} in variables.hosts)", legacy()),
         Node::LegacyPaths => legacy_paths(&legacy(), value, depth),
         Node::Has(text) => format!("{} in {value}", literal(text)),
         Node::KeysWithin(keys) => format!("{value}.all(k, k in {})", list(keys)),
-        Node::NoKeyUnder(starts) => {
-            let clear: Vec<String> = starts.iter().map(|start| format!("!k.startsWith({})", literal(start))).collect();
-            format!("{value}.all(k, {})", clear.join(" && "))
+        Node::Annotations { under, keys } => annotations(under, keys, value),
+        Node::Added(texts) => {
+            format!("{value}.all(k, k in {} || k in {}.orValue([]))", list(texts), before(value))
         }
         Node::Object(fields) => object(rules, fields, value, filled, depth),
+        Node::Open(fields) => {
+            let each = fields.iter().filter_map(|entry| field(rules, entry, value, filled, depth));
+            format!("({})", each.map(|right| format!("({right})")).collect::<Vec<_>>().join(" && "))
+        }
         Node::Each { node, most, .. } => {
             let entry = format!("e{depth}");
             let all =
@@ -70,6 +77,23 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
             format!("({})", all.join(" && "))
         }
     })
+}
+
+/// Whether the keys of a map of annotations are known, or were there before with the same value.
+fn annotations(under: &[&str], keys: &[&str], value: &str) -> String {
+    let known: Vec<String> = under.iter().map(|start| format!("k.startsWith({})", literal(start))).collect();
+    format!(
+        "{value}.all(k, !(k.contains(\"/\") || k.contains(\".\")) || {} || k in {} || {}[?k] == {value}[?k])",
+        known.join(" || "),
+        list(keys),
+        before(value)
+    )
+}
+
+/// What a field of a section held before, as an optional.
+fn before(value: &str) -> String {
+    let (section, name) = value.rsplit_once('.').unwrap_or((value, ""));
+    format!("{}[?{}]", section.replacen("variables.now", "variables.before", 1), literal(name))
 }
 
 fn object(rules: &Rules, fields: &[Field], value: &str, filled: bool, depth: usize) -> String {

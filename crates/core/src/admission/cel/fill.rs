@@ -1,13 +1,14 @@
 //! The policy that fills in what a tool's pod leaves out, so that manifests without a security context keep working.
 //!
 //! It only adds: what is present and wrong is refused afterwards, by the validating policies. It runs when a pod is
-//! made and skips complete ones, because a mutating policy costs the API server far more than a validating one.
+//! made and skips complete ones, because a mutating policy costs the API server far more than a validating one: each
+//! addition says when it is missing, and the policy's condition is that one of them is.
 //! The API server calls it before the webhook, which therefore sees pods as they will be stored.
 
 use serde_json::{Value, json};
 
 use super::expression::literal;
-use super::{API_VERSION, Rules, metadata, namespaces, tenant, variable};
+use super::{API_VERSION, Rules, metadata, tenant, tools, variable};
 use crate::names::label;
 
 /// The policy's name, and its binding's.
@@ -19,11 +20,43 @@ const VOLUME: &str = "home";
 /// The same, where something else has that name.
 const OTHER_VOLUME: &str = "tool-home";
 
+/// The volumes of the pod.
+const VOLUMES: &str = "object.spec.?volumes.orValue([])";
+
+/// Something that the policy adds.
+struct Addition {
+    /// When: an expression that holds where it is missing.
+    absent: String,
+    /// Where: an expression of a JSON pointer.
+    path: String,
+    /// What: an expression.
+    value: String,
+}
+
+/// How expressions call what they are about: by variables, or, in the policy's condition, which has none, in full.
+struct Terms {
+    /// The path of the tool's home.
+    home: String,
+    /// Whether the pod asks for mounts.
+    asks: String,
+}
+
 /// The policy and its binding.
 pub(super) fn policy(rules: &Rules) -> [Value; 2] {
+    let asks = format!("object.metadata.?labels[?{}].orValue(\"\") == \"tool\"", literal(label::TOOLFORGE));
     let mut variables = tenant(rules);
-    variables.extend(pod_variables());
+    variables.push(variable("mounts", asks.clone()));
+    variables.push(volume("volume", "variables.home", VOLUME, OTHER_VOLUME));
+    for (index, mount) in rules.mounts.iter().enumerate() {
+        let name = mount.volume(index);
+        variables.push(volume(&format!("volume{index}"), &literal(&mount.path), &name, &name));
+    }
     let patch = |expression: String| json!({ "patchType": "JSONPatch", "jsonPatch": { "expression": expression } });
+    let terms = Terms { home: "variables.home".to_owned(), asks: "variables.mounts".to_owned() };
+    let in_full = Terms {
+        home: format!("({} + request.namespace.replace(\"tool-\", \"\", 1))", literal(&format!("{}/", rules.homes))),
+        asks: format!("({asks})"),
+    };
     let policy = json!({
         "apiVersion": API_VERSION,
         "kind": "MutatingAdmissionPolicy",
@@ -33,7 +66,7 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
             "reinvocationPolicy": "Never",
             "matchConstraints": {
                 "matchPolicy": "Equivalent",
-                "namespaceSelector": namespaces(rules),
+                "namespaceSelector": tools(rules),
                 "resourceRules": [{
                     "apiGroups": [""],
                     "apiVersions": ["v1"],
@@ -42,12 +75,14 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
                     "scope": "Namespaced",
                 }],
             },
-            "matchConditions": [{ "name": "something-is-missing", "expression": format!("!({})", complete()) }],
+            "matchConditions": [{ "name": "something-is-missing", "expression": missing(rules, &in_full) }],
             "variables": variables,
             // A namespace without a tool's number gets nothing: the validating policies say what is wrong with it.
             "mutations": [patch(format!(
                 "variables.known ? {} + {} + {} : []",
-                pod(), containers("containers"), containers("initContainers")
+                add(&pod(rules, &terms)),
+                add_to_each("containers", &containers(rules, &terms, "containers")),
+                add_to_each("initContainers", &containers(rules, &terms, "initContainers")),
             ))],
         },
     });
@@ -60,106 +95,133 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
     [policy, binding]
 }
 
-/// Whether nothing needs to be added, as far as it can be seen without the namespace.
-fn complete() -> String {
-    let container = "has(c.securityContext) && has(c.securityContext.allowPrivilegeEscalation) && \
-                     has(c.securityContext.capabilities) && has(c.securityContext.capabilities.drop)";
-    let home = "has(c.env) && [\"HOME\", \"TOOL_DATA_DIR\"].all(n, c.env.exists(v, v.name == n))";
-    let all = |test: &str| {
-        format!("object.spec.containers.all(c, {test}) && object.spec.?initContainers.orValue([]).all(c, {test})")
+/// A variable with the name of the volume for a path: the one that the pod has for it, or else `name`, or, where
+/// something else has that, `other`.
+fn volume(variable_name: &str, path: &str, name: &str, other: &str) -> Value {
+    let own = format!("{VOLUMES}.filter(v, v.?hostPath.?path.orValue(\"\") == {path})");
+    let free = match name == other {
+        true => literal(name),
+        false => {
+            let (name, other) = (literal(name), literal(other));
+            format!("({VOLUMES}.exists(v, v.name == {name}) ? {other} : {name})")
+        }
     };
+    variable(variable_name, format!("{own}.size() > 0 ? string({own}[0].name) : {free}"))
+}
+
+/// Whether anything is missing.
+fn missing(rules: &Rules, terms: &Terms) -> String {
+    let any = |additions: &[Addition]| {
+        additions.iter().map(|addition| format!("({})", addition.absent)).collect::<Vec<_>>().join(" || ")
+    };
+    let container = any(&containers(rules, terms, "containers"));
     format!(
-        "has(object.spec.securityContext) && \
-         [\"runAsUser\", \"runAsGroup\", \"runAsNonRoot\", \"seccompProfile\"].all(f, f in dyn(object.spec.securityContext)) && \
-         {} && (object.metadata.?labels[?{label}].orValue(\"\") != \"tool\" || \
-         (object.spec.?volumes.orValue([]).exists(v, has(v.hostPath)) && {}))",
-        all(container),
-        all(home),
-        label = literal(label::TOOLFORGE),
+        "{} || object.spec.containers.exists(c, {container}) || \
+         object.spec.?initContainers.orValue([]).exists(c, {container})",
+        any(&pod(rules, terms))
     )
 }
 
-fn pod_variables() -> Vec<Value> {
-    let volumes = "object.spec.?volumes.orValue([])";
-    let own = format!("{volumes}.filter(v, v.?hostPath.?path.orValue(\"\") == variables.home)");
-    vec![
-        variable(
-            "mounts",
-            format!("object.metadata.?labels[?{}].orValue(\"\") == \"tool\"", literal(label::TOOLFORGE)),
-        ),
-        variable("own", own),
-        variable(
-            "volume",
-            format!(
-                "variables.own.size() > 0 ? string(variables.own[0].name) : {volumes}.exists(v, v.name == {home}) ? {other} : {home}",
-                home = literal(VOLUME),
-                other = literal(OTHER_VOLUME)
-            ),
-        ),
-    ]
-}
-
 /// What is added to the pod itself.
-fn pod() -> String {
+fn pod(rules: &Rules, terms: &Terms) -> Vec<Addition> {
     let context = "/spec/securityContext";
-    let field = |name: &str, value: &str| {
-        let absent = format!("!has(object.spec.securityContext) || !has(object.spec.securityContext.{name})");
-        add(&absent, &literal(&format!("{context}/{name}")), value)
+    let field = |name: &str, value: &str| Addition {
+        absent: format!("!has(object.spec.securityContext) || !has(object.spec.securityContext.{name})"),
+        path: literal(&format!("{context}/{name}")),
+        value: value.to_owned(),
     };
-    [
-        add("!has(object.spec.securityContext)", &literal(context), "{}"),
+    let mut additions = vec![
+        Addition {
+            absent: "!has(object.spec.securityContext)".to_owned(),
+            path: literal(context),
+            value: "{}".to_owned(),
+        },
         field("runAsUser", "variables.uid"),
         field("runAsGroup", "variables.uid"),
+        field("fsGroup", "variables.uid"),
         field("runAsNonRoot", "true"),
+        field("supplementalGroupsPolicy", "\"Strict\""),
         field("seccompProfile", "{\"type\": \"RuntimeDefault\"}"),
-        add("variables.mounts && variables.own.size() == 0 && !has(object.spec.volumes)", "\"/spec/volumes\"", "[]"),
-        add(
-            "variables.mounts && variables.own.size() == 0",
-            "\"/spec/volumes/-\"",
-            "{\"name\": dyn(variables.volume), \"hostPath\": dyn({\"path\": variables.home, \"type\": \"Directory\"})}",
-        ),
-    ]
-    .join(" + ")
+        Addition {
+            absent: format!("{} && !has(object.spec.volumes)", terms.asks),
+            path: "\"/spec/volumes\"".to_owned(),
+            value: "[]".to_owned(),
+        },
+    ];
+    let mut volume = |variable: &str, path: &str, source: String| {
+        additions.push(Addition {
+            absent: format!("{} && !{VOLUMES}.exists(v, v.?hostPath.?path.orValue(\"\") == {path})", terms.asks),
+            path: "\"/spec/volumes/-\"".to_owned(),
+            value: format!("{{\"name\": dyn({variable}), \"hostPath\": dyn({source})}}"),
+        });
+    };
+    volume("variables.volume", &terms.home, "{\"path\": variables.home, \"type\": \"Directory\"}".to_owned());
+    for (index, mount) in rules.mounts.iter().enumerate() {
+        let path = literal(&mount.path);
+        // It may be a file as well as a folder.
+        volume(&format!("variables.volume{index}"), &path, format!("{{\"path\": {path}}}"));
+    }
+    additions
 }
 
-/// What is added to each container of a list.
-fn containers(list: &str) -> String {
-    let at = |rest: &str| format!("\"/spec/{list}/\" + string(i) + {}", literal(rest));
-    let environment = |name: &str| {
-        let absent = format!("variables.mounts && !c.?env.orValue([]).exists(v, v.name == {})", literal(name));
-        add(&absent, &at("/env/-"), &format!("{{\"name\": {}, \"value\": variables.home}}", literal(name)))
+/// What is added to each container `c`, number `i`, of a list.
+fn containers(rules: &Rules, terms: &Terms, list: &str) -> Vec<Addition> {
+    let asks = &terms.asks;
+    let addition = |absent: &str, rest: &str, value: &str| Addition {
+        absent: absent.to_owned(),
+        path: format!("\"/spec/{list}/\" + string(i) + {}", literal(rest)),
+        value: value.to_owned(),
     };
-    let additions = [
-        add("!has(c.securityContext)", &at("/securityContext"), "{}"),
-        add(
+    let mut additions = vec![
+        addition("!has(c.securityContext)", "/securityContext", "{}"),
+        addition(
             "!has(c.securityContext) || !has(c.securityContext.allowPrivilegeEscalation)",
-            &at("/securityContext/allowPrivilegeEscalation"),
+            "/securityContext/allowPrivilegeEscalation",
             "false",
         ),
-        add(
+        addition(
             "!has(c.securityContext) || !has(c.securityContext.capabilities)",
-            &at("/securityContext/capabilities"),
+            "/securityContext/capabilities",
             "{}",
         ),
-        add(
+        addition(
             "!c.?securityContext.?capabilities.?drop.hasValue()",
-            &at("/securityContext/capabilities/drop"),
+            "/securityContext/capabilities/drop",
             "[\"ALL\"]",
         ),
-        add("variables.mounts && !has(c.env)", &at("/env"), "[]"),
-        environment("HOME"),
-        environment("TOOL_DATA_DIR"),
-        add("variables.mounts && !has(c.volumeMounts)", &at("/volumeMounts"), "[]"),
-        add(
-            "variables.mounts && !c.?volumeMounts.orValue([]).exists(m, m.mountPath == variables.home)",
-            &at("/volumeMounts/-"),
-            "{\"name\": variables.volume, \"mountPath\": variables.home}",
-        ),
+        addition(&format!("{asks} && !has(c.env)"), "/env", "[]"),
+        addition(&format!("{asks} && !has(c.volumeMounts)"), "/volumeMounts", "[]"),
     ];
-    format!("object.spec.?{list}.orValue([]).transformList(i, c, {}).flatten()", additions.join(" + "))
+    for name in ["HOME", "TOOL_DATA_DIR"] {
+        let absent = format!("{asks} && !c.?env.orValue([]).exists(v, v.name == {})", literal(name));
+        additions.push(addition(
+            &absent,
+            "/env/-",
+            &format!("{{\"name\": {}, \"value\": variables.home}}", literal(name)),
+        ));
+    }
+    let mut mount = |variable: &str, path: &str, read_only: &str| {
+        let absent = format!("{asks} && !c.?volumeMounts.orValue([]).exists(m, m.mountPath == {path})");
+        let value = format!("{{\"name\": dyn({variable}), \"mountPath\": dyn({path}){read_only}}}");
+        additions.push(addition(&absent, "/volumeMounts/-", &value));
+    };
+    mount("variables.volume", &terms.home, "");
+    for (index, listed) in rules.mounts.iter().enumerate() {
+        let read_only = if listed.read_only { ", \"readOnly\": dyn(true)" } else { "" };
+        mount(&format!("variables.volume{index}"), &literal(&listed.path), read_only);
+    }
+    additions
 }
 
-/// One addition, where `absent` holds.
-fn add(absent: &str, path: &str, value: &str) -> String {
-    format!("(({absent}) ? [JSONPatch{{op: \"add\", path: {path}, value: {value}}}] : [])")
+/// The operations of a patch.
+fn add(additions: &[Addition]) -> String {
+    let operations = additions.iter().map(|Addition { absent, path, value }| {
+        format!("(({absent}) ? [JSONPatch{{op: \"add\", path: {path}, value: {value}}}] : [])")
+    });
+    operations.collect::<Vec<_>>().join(" + ")
+}
+
+/// The same for each container of a list.
+fn add_to_each(list: &str, additions: &[Addition]) -> String {
+    format!("object.spec.?{list}.orValue([]).transformList(i, c, {}).flatten()", add(additions))
 }

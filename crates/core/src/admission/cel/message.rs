@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::verdict::LONGEST_NAME;
 use super::super::{Field, Need, Node, Rule, Rules};
 use super::expression::literal;
 
@@ -18,6 +19,10 @@ pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
 /// The expectation of a node and, for an object, of each field that is checked.
 fn told(rules: &Rules, node: &Node, filled: bool) -> String {
     match node {
+        Node::Open(fields) => {
+            let parts = fields.iter().map(|field| format!("{}: {}", field.name, expected(rules, field, filled)));
+            parts.collect::<Vec<_>>().join("; ")
+        }
         Node::Object(fields) => {
             let checked = fields.iter().filter(|field| !matches!(field.node, Node::Any));
             let parts: Vec<String> =
@@ -41,9 +46,14 @@ pub(super) fn is_scalar(node: &Node) -> bool {
     matches!(node, Node::OneOf(_) | Node::Image)
 }
 
+/// A text of the object, as a message repeats it: no longer than is needed to find it.
+fn short(text: &str) -> String {
+    format!("({text}.size() > {LONGEST_NAME} ? {text}.substring(0, {LONGEST_NAME}) + \"…\" : {text})")
+}
+
 /// A validation with a fixed message.
-pub(super) fn plain(ok: &str, told: &str) -> Value {
-    json!({ "expression": ok, "message": told, "reason": "Forbidden" })
+pub(super) fn plain(ok: &str, told: &str, rule: Rule) -> Value {
+    json!({ "expression": ok, "message": format!("{told} ({})", rule.page()), "reason": "Forbidden" })
 }
 
 /// A validation of a list: `ok` judges the entry `c`. The message names the entries that are wrong, by `key`, and the
@@ -59,14 +69,16 @@ pub(super) fn offenders(
 ) -> Value {
     let name = match key {
         "" => "\"?\"".to_owned(),
-        key => format!("c.?{key}.orValue(\"?\")"),
+        key => short(&format!("c.?{key}.orValue(\"?\")")),
     };
-    let value = shown.map(|field| format!(" + \" (\" + c.?{field}.orValue(\"\") + \")\"")).unwrap_or_default();
+    let value = |field: &str| format!(" + \" (\" + {} + \")\"", short(&format!("c.?{field}.orValue(\"\")")));
+    let value = shown.map(value).unwrap_or_default();
+    let told = format!("{told} ({})", rule.page());
     let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
     json!({
         "expression": format!("{judged}.all(c, {ok})"),
         "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}"))),
-        "message": format!("{at}: {told} ({})", rule.name()),
+        "message": format!("{at}: {told}"),
         "reason": "Forbidden",
     })
 }

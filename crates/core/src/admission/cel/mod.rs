@@ -1,17 +1,18 @@
 //! The rulebook as policies of the API server: the layer that enforces.
 //!
 //! [`policies`] writes the tables of [`super::fields`] out as `ValidatingAdmissionPolicy` objects, one for each
-//! chapter, and one `MutatingAdmissionPolicy` that fills in what a pod leaves out. Domains, registries and namespaces
+//! chapter of the tools' and of the platform's namespaces, and one `MutatingAdmissionPolicy` that fills in what a pod leaves out. Domains, registries and namespaces
 //! stand in them as literals; a tool's number and name are read from the namespace of the request. Nothing here looks
 //! at objects: what the expressions mean is tried against a real API server, case by case beside [`super::review`].
 
 mod expression;
 mod fill;
+mod listed;
 mod message;
 
 use serde_json::{Value, json};
 
-use super::fields::{Book, CHAPTERS, Chapter, Section};
+use super::fields::{Book, CHAPTERS, Chapter, PLATFORM_CHAPTERS, Section};
 use super::{Field, Node, Rule, Rules};
 use crate::names::{annotation, label};
 use expression::{list, literal};
@@ -26,30 +27,43 @@ const MANAGER: &str = "hearth-render";
 pub fn policies(rules: &Rules) -> Vec<Value> {
     let mut objects: Vec<Value> = fill::policy(rules).into();
     for chapter in CHAPTERS {
-        let name = format!("hearth-tool-{}", chapter.name);
         let (variables, validations) = match &chapter.book {
-            Book::Writers(users) => (json!([]), vec![writers(users)]),
-            Book::Fields { sections, filled } => fields(rules, sections, *filled),
+            Book::Writers(users) => (Vec::new(), vec![writers(users)]),
+            Book::Fields { sections, filled } => fields(rules, sections, *filled, tenant(rules)),
         };
-        objects.push(json!({
-            "apiVersion": API_VERSION,
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": metadata(&name),
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": constraints(rules, chapter),
-                "variables": variables,
-                "validations": validations,
-            },
-        }));
-        objects.push(json!({
-            "apiVersion": API_VERSION,
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": metadata(&name),
-            "spec": { "policyName": name, "validationActions": ["Deny"] },
-        }));
+        let name = format!("hearth-tool-{}", chapter.name);
+        objects.extend(policy(&name, constraints(tools(rules), chapter), variables, validations));
+    }
+    for chapter in PLATFORM_CHAPTERS {
+        if let Book::Fields { sections, filled } = &chapter.book {
+            let (variables, validations) = fields(rules, sections, *filled, listed::role(sections));
+            let name = format!("hearth-platform-{}", chapter.name);
+            objects.extend(policy(&name, constraints(platform(rules), chapter), variables, validations));
+        }
     }
     objects
+}
+
+/// A policy and its binding.
+fn policy(name: &str, constraints: Value, variables: Vec<Value>, validations: Vec<Value>) -> [Value; 2] {
+    let policy = json!({
+        "apiVersion": API_VERSION,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": metadata(name),
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": constraints,
+            "variables": variables,
+            "validations": validations,
+        },
+    });
+    let binding = json!({
+        "apiVersion": API_VERSION,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": metadata(name),
+        "spec": { "policyName": name, "validationActions": ["Deny"] },
+    });
+    [policy, binding]
 }
 
 fn metadata(name: &str) -> Value {
@@ -57,15 +71,22 @@ fn metadata(name: &str) -> Value {
 }
 
 /// Every namespace but the platform's, by the name that the API server itself keeps as a label.
-fn namespaces(rules: &Rules) -> Value {
-    json!({
-        "matchExpressions": [
-            { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": rules.platform_namespaces },
-        ],
-    })
+fn tools(rules: &Rules) -> Value {
+    named("NotIn", &rules.namespaces.all().collect::<Vec<_>>())
 }
 
-fn constraints(rules: &Rules, chapter: &Chapter) -> Value {
+/// The platform's namespaces but the privileged ones.
+fn platform(rules: &Rules) -> Value {
+    let names = &rules.namespaces.platform;
+    named("In", &names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn named(operator: &str, names: &[&str]) -> Value {
+    let name = json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": names });
+    json!({ "matchExpressions": [name] })
+}
+
+fn constraints(namespaces: Value, chapter: &Chapter) -> Value {
     let resources = chapter.resources.iter().map(|resource| {
         json!({
             "apiGroups": [resource.group],
@@ -77,16 +98,16 @@ fn constraints(rules: &Rules, chapter: &Chapter) -> Value {
     });
     json!({
         "matchPolicy": "Equivalent",
-        "namespaceSelector": namespaces(rules),
+        "namespaceSelector": namespaces,
         "resourceRules": resources.collect::<Vec<_>>(),
     })
 }
 
 fn writers(users: &[&str]) -> Value {
-    let message = "endpoints of a tool are written by the cluster's own controllers: make a Service with a selector";
+    let told = "endpoints of a tool are written by the cluster's own controllers: make a Service with a selector";
     json!({
         "expression": format!("request.userInfo.username in {}", list(users)),
-        "message": message,
+        "message": format!("{told} ({})", Rule::Endpoints.page()),
         "reason": "Forbidden",
     })
 }
@@ -111,6 +132,10 @@ fn tenant(rules: &Rules) -> Vec<Value> {
         variable("known", format!("{is_tool} && variables.number >= {first} && variables.number <= {last}")),
         variable("uid", "variables.known ? variables.number : 0".to_owned()),
         variable("tool", format!("variables.known ? {name}.substring(5) : \"\"")),
+        variable(
+            "account",
+            format!("namespaceObject.metadata.?annotations[?{}].orValue(\"\")", literal(annotation::SERVICE_ACCOUNT)),
+        ),
         variable("home", format!("{} + variables.tool", literal(&format!("{}/", rules.homes)))),
         variable("hosts", format!("[{}].filter(h, !(h in {}))", hosts.join(", "), list(&shared))),
     ]
@@ -120,9 +145,8 @@ fn variable(name: &str, expression: String) -> Value {
     json!({ "name": name, "expression": expression })
 }
 
-/// The variables and validations of the chapters that judge fields.
-fn fields(rules: &Rules, sections: &[Section], filled: bool) -> (Value, Vec<Value>) {
-    let mut variables = tenant(rules);
+/// The variables and validations of the chapters that judge fields; `variables` say whose they are.
+fn fields(rules: &Rules, sections: &[Section], filled: bool, mut variables: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
     variables.push(variable("updating", "request.operation == \"UPDATE\"".to_owned()));
     let mut validations = Vec::new();
     for (index, section) in sections.iter().enumerate() {
@@ -132,6 +156,9 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool) -> (Value, Vec<Valu
             .push(variable(&before, format!("variables.updating ? {} : dyn({{}})", part("oldObject", section.at))));
         let writer =
             Writer { rules, filled, section, now: format!("variables.{now}"), before: format!("variables.{before}") };
+        if section.fields.iter().any(|field| field.name == "volumes") {
+            variables.push(listed::read_only(rules, &writer.now));
+        }
         if !section.open {
             validations.push(writer.known_tenant());
             validations.push(writer.listed());
@@ -141,7 +168,7 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool) -> (Value, Vec<Valu
             writer.group(group, &judged, &mut variables, &mut validations);
         }
     }
-    (Value::Array(variables), validations)
+    (variables, validations)
 }
 
 /// A part of an object, as a map of whatever it holds: empty where the object lacks it.
@@ -155,15 +182,16 @@ fn part(object: &str, at: &[&str]) -> String {
 /// Fields that hold lists of the same things are judged together, each with its neighbours.
 fn groups(fields: &'static [Field]) -> impl Iterator<Item = &'static [Field]> {
     fields.chunk_by(|a, b| match (entries(&a.node), entries(&b.node)) {
-        (Some(a), Some(b)) => std::ptr::eq(a, b),
+        (Some((a, _)), Some((b, _))) => std::ptr::eq(a, b),
         _ => false,
     })
 }
 
-/// The fields of the entries, where a node is an unbounded list of objects.
-fn entries(node: &Node) -> Option<&'static [Field]> {
+/// The fields of the entries and whether they may have others, where a node is an unbounded list of objects.
+fn entries(node: &Node) -> Option<(&'static [Field], bool)> {
     match node {
-        Node::Each { node: Node::Object(fields), most: super::node::UNBOUNDED, .. } => Some(fields),
+        Node::Each { node: Node::Object(fields), most: super::node::UNBOUNDED, .. } => Some((fields, false)),
+        Node::Each { node: Node::Open(fields), most: super::node::UNBOUNDED, .. } => Some((fields, true)),
         _ => None,
     }
 }
@@ -181,6 +209,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn known_tenant(&self) -> Value {
         let message = super::Violation::tenant(self.rules, "NAMESPACE").message;
+        let message = format!("{message} ({})", Rule::Tenant.page());
         let (start, end) = message.split_once("NAMESPACE").unwrap_or((&message, ""));
         json!({
             "expression": format!("variables.known || (variables.updating && {} == {})", self.now, self.before),
@@ -202,11 +231,12 @@ impl Writer<'_> {
         json!({
             "expression": format!("!{}.exists(k, {wrong})", self.now),
             "messageExpression": format!(
-                "{} + {}.filter(k, {wrong}).join(\", \") + \": not a field that tools may set, leave it out\"",
+                "{} + {}.filter(k, {wrong}).join(\", \") + {}",
                 literal(&format!("{at}: ")),
-                self.now
+                self.now,
+                literal(&format!(": not a field that tools may set, leave it out ({})", Rule::Field.page()))
             ),
-            "message": format!("{at}: it holds a field that tools may not set"),
+            "message": format!("{at}: it holds a field that tools may not set ({})", Rule::Field.page()),
             "reason": "Forbidden",
         })
     }
@@ -215,12 +245,15 @@ impl Writer<'_> {
     fn group(&self, group: &'static [Field], judged: &str, variables: &mut Vec<Value>, validations: &mut Vec<Value>) {
         let Some(first) = group.first() else { return };
         match entries(&first.node) {
-            Some(fields) => {
+            Some((fields, open)) => {
                 let lists: Vec<String> = group.iter().map(|field| self.changed_list(field.name)).collect();
                 variables.push(variable(judged, lists.join(" + ")));
                 let judged = format!("variables.{judged}");
                 let at: Vec<String> =
                     group.iter().map(|field| format!("{}.{}", self.section.path(), field.name)).collect();
+                if !open {
+                    validations.push(self.entries_listed(first, fields, &judged, &at.join(", ")));
+                }
                 self.entries(first, fields, &judged, &at.join(", "), validations);
             }
             None => validations.extend(self.single(first)),
@@ -237,22 +270,19 @@ impl Writer<'_> {
         format!("(variables.updating && {}[?{name}] == {}[?{name}])", self.now, self.before)
     }
 
-    fn entries(&self, list_of: &Field, fields: &'static [Field], judged: &str, at: &str, validations: &mut Vec<Value>) {
+    fn entries_listed(&self, list_of: &Field, fields: &[Field], judged: &str, at: &str) -> Value {
         let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
         let known = format!("c.all(k, k in {})", list(&names));
         let told = "only fields that tools may set are allowed: ".to_owned() + &names.join(", ");
-        let key = match list_of.node {
-            Node::Each { key, .. } => key,
-            _ => "",
-        };
-        let mut push = |rule: Rule, ok: &str, told: &str, value: Option<&str>| {
-            validations.push(message::offenders(judged, key, at, rule, ok, told, value));
-        };
-        push(Rule::Field, &known, &told, None);
+        message::offenders(judged, key(list_of), at, Rule::Field, &known, &told, None)
+    }
+
+    fn entries(&self, list_of: &Field, fields: &'static [Field], judged: &str, at: &str, validations: &mut Vec<Value>) {
         for field in fields {
             if let Some(ok) = expression::field(self.rules, field, "c", self.filled, 1) {
                 let told = format!("{}: {}", field.name, message::expected(self.rules, field, self.filled));
-                push(field.rule, &ok, &told, message::is_scalar(&field.node).then_some(field.name));
+                let shown = message::is_scalar(&field.node).then_some(field.name);
+                validations.push(message::offenders(judged, key(list_of), at, field.rule, &ok, &told, shown));
             }
         }
     }
@@ -261,6 +291,14 @@ impl Writer<'_> {
         let ok = expression::field(self.rules, field, &self.now, self.filled, 1)?;
         let at = format!("{}.{}", self.section.path(), field.name);
         let told = format!("{at}: {}", message::expected(self.rules, field, self.filled));
-        Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told))
+        Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told, field.rule))
+    }
+}
+
+/// The field by which messages name the entries of a list.
+fn key(list_of: &Field) -> &'static str {
+    match list_of.node {
+        Node::Each { key, .. } => key,
+        _ => "",
     }
 }

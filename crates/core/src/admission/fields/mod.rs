@@ -3,12 +3,16 @@
 //! To allow a field, add it to its table; to judge another kind, add a [`Resource`]. Both layers follow.
 
 mod ingress;
+mod platform;
 mod pod;
 mod service;
 
 use serde_json::{Map, Value};
 
 use super::Field;
+use crate::platform::Kind;
+
+pub use platform::{ROLES, Role};
 
 /// A kind of object that is judged.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ pub struct Section {
     pub fields: &'static [Field],
 }
 
-/// Everything that is judged.
+/// Everything that is judged in tools' namespaces.
 pub const CHAPTERS: &[Chapter] = &[
     Chapter {
         name: "pods",
@@ -66,14 +70,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         name: "templates",
-        resources: &[
-            core("replicationcontrollers"),
-            Resource { group: "apps", version: "v1", name: "daemonsets" },
-            Resource { group: "apps", version: "v1", name: "deployments" },
-            Resource { group: "apps", version: "v1", name: "replicasets" },
-            Resource { group: "apps", version: "v1", name: "statefulsets" },
-            Resource { group: "batch", version: "v1", name: "jobs" },
-        ],
+        resources: TEMPLATES,
         book: Book::Fields { sections: pod::TEMPLATE_SECTIONS, filled: false },
     },
     Chapter {
@@ -98,6 +95,35 @@ pub const CHAPTERS: &[Chapter] = &[
     },
 ];
 
+/// Everything that is judged in the platform's own namespaces.
+pub const PLATFORM_CHAPTERS: &[Chapter] = &[
+    Chapter {
+        name: "pods",
+        resources: &[core("pods"), core("pods/ephemeralcontainers")],
+        book: Book::Fields { sections: platform::SECTIONS, filled: true },
+    },
+    Chapter {
+        name: "templates",
+        resources: TEMPLATES,
+        book: Book::Fields { sections: platform::TEMPLATE_SECTIONS, filled: false },
+    },
+    Chapter {
+        name: "cronjobs",
+        resources: &[Resource { group: "batch", version: "v1", name: "cronjobs" }],
+        book: Book::Fields { sections: platform::CRON_SECTIONS, filled: false },
+    },
+];
+
+/// What makes pods from a template at `spec.template`.
+const TEMPLATES: &[Resource] = &[
+    core("replicationcontrollers"),
+    Resource { group: "apps", version: "v1", name: "daemonsets" },
+    Resource { group: "apps", version: "v1", name: "deployments" },
+    Resource { group: "apps", version: "v1", name: "replicasets" },
+    Resource { group: "apps", version: "v1", name: "statefulsets" },
+    Resource { group: "batch", version: "v1", name: "jobs" },
+];
+
 /// Who writes endpoints in a tool's namespace: the controller manager, by the accounts of its controllers or, where
 /// those are not used, by its own name. A slice that a tool wrote could name another tool's pods.
 const ENDPOINT_WRITERS: &[&str] = &[
@@ -112,13 +138,18 @@ const fn core(name: &'static str) -> Resource {
     Resource { group: "", version: "v1", name }
 }
 
-/// By what a resource is judged; nothing where it is not.
-pub(super) fn book(group: &str, resource: &str, subresource: &str) -> Option<&'static Book> {
+/// By what a resource is judged in a namespace of this kind; nothing where it is not.
+pub(super) fn book(kind: Kind, group: &str, resource: &str, subresource: &str) -> Option<&'static Book> {
+    let chapters = match kind {
+        Kind::Tool => CHAPTERS,
+        Kind::Platform => PLATFORM_CHAPTERS,
+        Kind::Privileged => &[],
+    };
     let is = |known: &Resource| {
         let (name, sub) = known.name.split_once('/').unwrap_or((known.name, ""));
         known.group == group && name == resource && sub == subresource
     };
-    CHAPTERS.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| &chapter.book)
+    chapters.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| &chapter.book)
 }
 
 // === impl Section ===
@@ -127,6 +158,18 @@ impl Section {
     /// This part of an object, where it has it.
     pub(super) fn of<'a>(&self, object: &'a Value) -> Option<&'a Map<String, Value>> {
         self.at.iter().try_fold(object, |value, name| value.get(name)).and_then(Value::as_object)
+    }
+
+    /// The names that lead to the metadata beside this part.
+    pub(super) fn metadata(&self) -> Vec<&'static str> {
+        let above = self.at.split_last().map_or(&[][..], |(_, above)| above);
+        above.iter().copied().chain(["metadata"]).collect()
+    }
+
+    /// A label of the object whose specification this part is: it stands in the metadata beside it.
+    pub(super) fn label<'a>(&self, object: &'a Value, label: &str) -> &'a str {
+        let metadata = self.metadata().into_iter().try_fold(object, |value, name| value.get(name));
+        metadata.and_then(|metadata| metadata.get("labels")?.get(label)?.as_str()).unwrap_or_default()
     }
 
     /// How messages begin that speak of this part.

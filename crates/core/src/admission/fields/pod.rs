@@ -1,15 +1,16 @@
 //! Pods: the fields of a pod's specification, in a pod or in a template.
 //!
 //! A tool's processes have its own user and group number, no privilege and no way to gain one, see of the node only
-//! the tool's own home, and run images of the configured registries. A field that is not here is refused: among them
+//! the tool's own home and what the configuration lists, and run images of the configured registries. A field that is not here is refused: among them
 //! the node's devices and claims, `nodeName`, `runtimeClassName`, `schedulingGates`, raw block devices, `sysctls`,
 //! `seLinuxOptions` and every kind of volume that mounts something from outside the namespace.
 //!
 //! Service accounts: a pod runs as the `default` account of its namespace, to which nothing is granted, so its token
-//! for the API server is harmless; a token for another audience could be taken for someone else's and is refused.
+//! for the API server is harmless, or as one that an operator names on the namespace; a token for another audience
+//! could be taken for someone else's and is refused.
 
 use super::super::node::{always, any, checked, each, filled};
-use super::super::{Field, Node, Rule};
+use super::super::{Field, Listed, Node, Rule};
 use super::Section;
 
 /// A pod.
@@ -30,22 +31,45 @@ pub(super) const CRON_SECTIONS: &[Section] = &[
     Section { at: &["spec", "jobTemplate", "spec", "template", "metadata"], open: true, fields: POD_METADATA },
 ];
 
-/// Annotations that older kubelets and API servers read as security settings.
-const POD_METADATA: &[Field] = &[checked(
-    "annotations",
-    Rule::Annotation,
-    Node::NoKeyUnder(&[
-        "container.apparmor.security.beta.kubernetes.io/",
-        "container.seccomp.security.alpha.kubernetes.io/",
-        "seccomp.security.alpha.kubernetes.io/",
-    ]),
-)];
+const POD_METADATA: &[Field] = &[
+    checked("annotations", Rule::Annotation, Node::Annotations { under: ANNOTATION_PREFIXES, keys: ANNOTATIONS }),
+    checked("finalizers", Rule::Finalizer, Node::Added(FINALIZERS)),
+];
+
+/// Prefixes of annotations that nothing on a node reads. Container runtimes, networks and autoscalers take orders from
+/// annotations of pods, so all others are refused.
+const ANNOTATION_PREFIXES: &[&str] = &[
+    "batch.kubernetes.io/",
+    "checksum/",
+    "kubectl.kubernetes.io/",
+    "meta.helm.sh/",
+    "prometheus.io/",
+    "toolforge.org/",
+];
+
+const ANNOTATIONS: &[&str] = &[
+    // Which of a ReplicaSet's pods end first.
+    "controller.kubernetes.io/pod-deletion-cost",
+    "kubernetes.io/change-cause",
+    "kubernetes.io/description",
+    // What the API server itself notes when it sets limits.
+    "kubernetes.io/limit-ranger",
+];
+
+/// Those of the job controller and of the garbage collector. Any other would keep a pod for ever.
+const FINALIZERS: &[&str] = &["batch.kubernetes.io/job-tracking", "foregroundDeletion", "orphan"];
+
+/// For how many seconds a pod may take to end: so long does it hold up a node that is to be emptied.
+const LONGEST_GRACE: i64 = 300;
+
+/// For how many seconds a pod stays on a node that does not answer, as the API server sets it.
+const LONGEST_TOLERATION: i64 = 300;
 
 const CONTAINERS: Node = each("name", &Node::Object(CONTAINER));
 
 const POD: &[Field] = &[
     any("activeDeadlineSeconds"),
-    any("affinity"),
+    checked("affinity", Rule::Scheduling, Node::Object(AFFINITY)),
     any("automountServiceAccountToken"),
     checked("containers", Rule::Field, CONTAINERS),
     checked("initContainers", Rule::Field, CONTAINERS),
@@ -66,18 +90,18 @@ const POD: &[Field] = &[
     // The API server sets both from the class, and refuses what differs from it.
     any("preemptionPolicy"),
     any("priority"),
-    checked("priorityClassName", Rule::Scheduling, Node::OneOf(&[""])),
+    checked("priorityClassName", Rule::Scheduling, Node::Listed(Listed::PriorityClass)),
     any("readinessGates"),
-    any("resources"),
+    checked("resources", Rule::Resources, Node::Object(RESOURCES)),
     any("restartPolicy"),
     checked("schedulerName", Rule::Scheduling, Node::OneOf(&["default-scheduler"])),
     filled("securityContext", Rule::Identity, Node::Object(POD_SECURITY)),
-    checked("serviceAccount", Rule::Account, Node::OneOf(&["", "default"])),
-    checked("serviceAccountName", Rule::Account, Node::OneOf(&["", "default"])),
+    checked("serviceAccount", Rule::Account, Node::Listed(Listed::Account)),
+    checked("serviceAccountName", Rule::Account, Node::Listed(Listed::Account)),
     any("setHostnameAsFQDN"),
     any("shareProcessNamespace"),
     any("subdomain"),
-    any("terminationGracePeriodSeconds"),
+    checked("terminationGracePeriodSeconds", Rule::Scheduling, Node::AtMost(LONGEST_GRACE)),
     checked("tolerations", Rule::Scheduling, each("key", &Node::Object(TOLERATION))),
     any("topologySpreadConstraints"),
     checked("volumes", Rule::Volume, each("name", &Node::Object(VOLUME))),
@@ -87,23 +111,51 @@ const RUNTIME_DEFAULT: &[Field] = &[always("type", Rule::Privilege, Node::OneOf(
 
 const POD_SECURITY: &[Field] = &[
     checked("appArmorProfile", Rule::Privilege, Node::Object(RUNTIME_DEFAULT)),
-    checked("fsGroup", Rule::Identity, Node::Uid),
+    filled("fsGroup", Rule::Identity, Node::Uid),
     any("fsGroupChangePolicy"),
     filled("runAsUser", Rule::Identity, Node::Uid),
     filled("runAsGroup", Rule::Identity, Node::Uid),
     checked("runAsNonRoot", Rule::Identity, Node::Is(true)),
     filled("seccompProfile", Rule::Privilege, Node::Object(RUNTIME_DEFAULT)),
     checked("supplementalGroups", Rule::Identity, each("", &Node::Uid)),
-    any("supplementalGroupsPolicy"),
+    // By default the runtime adds groups from the image's own /etc/group, where another tool's number may stand, or 0.
+    filled("supplementalGroupsPolicy", Rule::Identity, Node::OneOf(&["Strict"])),
 ];
 
-/// Those that the API server itself gives to every pod.
+/// Where a pod may be beside which others. The scheduler keeps to a pod's required anti-affinity for all later pods, so
+/// terms select among the namespace's own pods only: not by `namespaces` nor by `namespaceSelector`.
+const AFFINITY: &[Field] = &[
+    any("nodeAffinity"),
+    checked("podAffinity", Rule::Scheduling, Node::Object(POD_AFFINITY)),
+    checked("podAntiAffinity", Rule::Scheduling, Node::Object(POD_AFFINITY)),
+];
+
+const POD_AFFINITY: &[Field] = &[
+    checked(
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        Rule::Scheduling,
+        each("", &Node::Object(WEIGHTED_TERM)),
+    ),
+    checked("requiredDuringSchedulingIgnoredDuringExecution", Rule::Scheduling, each("", &Node::Object(TERM))),
+];
+
+const WEIGHTED_TERM: &[Field] = &[checked("podAffinityTerm", Rule::Scheduling, Node::Object(TERM)), any("weight")];
+
+const TERM: &[Field] = &[any("labelSelector"), any("matchLabelKeys"), any("mismatchLabelKeys"), any("topologyKey")];
+
+/// Those that the API server itself gives to every pod, and no longer.
 const TOLERATION: &[Field] = &[
-    any("effect"),
+    always("effect", Rule::Scheduling, Node::OneOf(&["NoExecute"])),
     always("key", Rule::Scheduling, Node::OneOf(&["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"])),
     any("operator"),
-    any("tolerationSeconds"),
+    always("tolerationSeconds", Rule::Scheduling, Node::AtMost(LONGEST_TOLERATION)),
     any("value"),
+];
+
+/// The node's devices are extended resources, by names of their own.
+const RESOURCES: &[Field] = &[
+    checked("limits", Rule::Resources, Node::KeysWithin(&["cpu", "memory", "ephemeral-storage"])),
+    checked("requests", Rule::Resources, Node::KeysWithin(&["cpu", "memory", "ephemeral-storage"])),
 ];
 
 const CONTAINER: &[Field] = &[
@@ -119,7 +171,7 @@ const CONTAINER: &[Field] = &[
     checked("ports", Rule::Node, each("name", &Node::Object(PORT))),
     checked("readinessProbe", Rule::Node, Node::Object(PROBE)),
     any("resizePolicy"),
-    checked("resources", Rule::Field, Node::Object(&[any("limits"), any("requests")])),
+    checked("resources", Rule::Resources, Node::Object(RESOURCES)),
     any("restartPolicy"),
     any("restartPolicyRules"),
     filled("securityContext", Rule::Privilege, Node::Object(CONTAINER_SECURITY)),
@@ -130,7 +182,11 @@ const CONTAINER: &[Field] = &[
     any("terminationMessagePath"),
     any("terminationMessagePolicy"),
     any("tty"),
-    checked("volumeMounts", Rule::Volume, each("name", &Node::Object(MOUNT))),
+    checked(
+        "volumeMounts",
+        Rule::Volume,
+        each("name", &Node::All(&[Node::Object(MOUNT), Node::Listed(Listed::Mount)])),
+    ),
     any("workingDir"),
 ];
 
@@ -165,7 +221,7 @@ const PROBE: &[Field] = &[
     any("periodSeconds"),
     any("successThreshold"),
     checked("tcpSocket", Rule::Node, Node::Object(&[checked("host", Rule::Node, Node::OneOf(&[""])), any("port")])),
-    any("terminationGracePeriodSeconds"),
+    checked("terminationGracePeriodSeconds", Rule::Scheduling, Node::AtMost(LONGEST_GRACE)),
     any("timeoutSeconds"),
 ];
 
@@ -202,9 +258,12 @@ const VOLUME: &[Field] = &[
     any("secret"),
 ];
 
-/// The home only, and not of a kind that would make it: a path below it could be a link that leads out.
-const HOST_PATH: &[Field] =
-    &[always("path", Rule::Volume, Node::Home), checked("type", Rule::Volume, Node::OneOf(&["", "Directory"]))];
+/// The home and the listed paths only, and not of a kind that would make them: a path below them could be a link that
+/// leads out.
+const HOST_PATH: &[Field] = &[
+    always("path", Rule::Volume, Node::Listed(Listed::Path)),
+    checked("type", Rule::Volume, Node::OneOf(&["", "Directory"])),
+];
 
 const IMAGE_VOLUME: &[Field] = &[any("pullPolicy"), checked("reference", Rule::Image, Node::Image)];
 

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::cases::UID;
 use super::*;
-use crate::ToolName;
 use crate::webservice::objects::Owner;
 use crate::webservice::{Objects, Settings, Types, types};
+use crate::{ToolName, names};
 
 /// The documents of a manifest.
 fn documents(text: &str) -> Vec<Value> {
@@ -82,8 +82,8 @@ fn fourohfour_is_admitted_as_a_tool() {
                 let mut pod = pod_of(&object);
                 // What the policy for it adds to a pod that leaves it out.
                 pod["spec"]["securityContext"] = json!({
-                    "runAsUser": UID, "runAsGroup": UID, "runAsNonRoot": true,
-                    "seccompProfile": {"type": "RuntimeDefault"},
+                    "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, "runAsNonRoot": true,
+                    "supplementalGroupsPolicy": "Strict", "seccompProfile": {"type": "RuntimeDefault"},
                 });
                 assert_admitted(&platform, &tool, "", "pods", &pod);
                 found.push("Deployment");

@@ -107,7 +107,7 @@ pub struct Tools {
     pub deletion_share_percent: u32,
     /// Days for which a tool's certificate is valid.
     pub certificate_days: u32,
-    /// Names of the PriorityClasses that tools' pods may carry. Where the cluster has a class that is the default for
+    /// Names of the `PriorityClasses` that tools' pods may carry. Where the cluster has a class that is the default for
     /// all pods, it must be here: the API server sets it before anything is judged.
     pub priority_classes: Vec<String>,
 }

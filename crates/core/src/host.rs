@@ -69,15 +69,17 @@ impl Host {
 }
 
 impl Domains {
-    /// What `host` stands for. The legacy host wins over a tool of the same name.
+    /// What `host` stands for. The legacy host wins over a tool of the same name, and so does every configured domain:
+    /// where one of them lies below another, it is never read as a tool of the shorter one. At most one domain is left
+    /// that is just one label shorter than the host.
     pub fn place(&self, host: &Host) -> Place {
         if *host == self.legacy {
             return Place::Legacy;
         }
+        if self.public.contains(host) {
+            return Place::Apex;
+        }
         for domain in &self.public {
-            if host == domain {
-                return Place::Apex;
-            }
             let label = host.0.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
             if let Some(tool) = label.and_then(|label| label.parse().ok()) {
                 return Place::Tool(tool);
@@ -86,15 +88,16 @@ impl Domains {
         Place::Elsewhere
     }
 
-    /// The host under which a tool is shown: `<tool>.<first public domain>`.
+    /// The host under which a tool is shown: `<tool>.<public domain>`, of the first domain where that is its own.
     pub fn host_of(&self, tool: &ToolName) -> Host {
-        let domain = self.public.first().unwrap_or(&self.legacy);
-        Host(format!("{tool}.{domain}"))
+        let below = |domain: &Host| Host(format!("{tool}.{domain}"));
+        self.hosts_of(tool).into_iter().next().unwrap_or_else(|| below(self.public.first().unwrap_or(&self.legacy)))
     }
 
-    /// Every host that is the tool's own, the canonical one first.
+    /// Every host that is the tool's own, the canonical one first: all that [`Self::place`] gives to it.
     pub fn hosts_of(&self, tool: &ToolName) -> Vec<Host> {
-        self.public.iter().map(|domain| Host(format!("{tool}.{domain}"))).collect()
+        let hosts = self.public.iter().map(|domain| Host(format!("{tool}.{domain}")));
+        hosts.filter(|host| self.place(host) == Place::Tool(tool.clone())).collect()
     }
 }
 
@@ -195,6 +198,30 @@ mod tests {
             "-a.org",
         ] {
             check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_domain_below_another_is_no_tool_of_it() {
+        for public in [["example.org", "foo.example.org"], ["foo.example.org", "example.org"]] {
+            let domains = Domains {
+                public: public.map(|text| text.parse().unwrap()).to_vec(),
+                legacy: "tools.example.org".parse().unwrap(),
+            };
+            let place = |text: &str| domains.place(&text.parse().unwrap());
+            let tool = |name: &str| Place::Tool(name.parse().unwrap());
+            assert_eq!(place("foo.example.org"), Place::Apex);
+            assert_eq!(place("example.org"), Place::Apex);
+            assert_eq!(place("foo.foo.example.org"), tool("foo"));
+            assert_eq!(place("a.foo.example.org"), tool("a"));
+            assert_eq!(place("a.example.org"), tool("a"));
+            assert_eq!(place("a.b.example.org"), Place::Elsewhere);
+            assert_eq!(place("tools.example.org"), Place::Legacy);
+            let own = |name: &str| domains.hosts_of(&name.parse().unwrap());
+            assert_eq!(own("foo"), ["foo.foo.example.org".parse().unwrap()]);
+            assert_eq!(own("tools"), ["tools.foo.example.org".parse().unwrap()]);
+            assert_eq!(own("a").len(), 2);
+            assert_eq!(domains.host_of(&"foo".parse().unwrap()).as_str(), "foo.foo.example.org");
         }
     }
 

@@ -23,6 +23,9 @@ pub const FOUROHFOUR: &str = "fourohfour";
 /// The `IngressClass` of the front door.
 pub const INGRESS_CLASS: &str = "hearth";
 
+/// The `Gateway` of the front door, in the platform's namespace.
+pub const GATEWAY: &str = "hearth";
+
 /// The group of every tool's certificate, and its subject's first organisation.
 pub const TOOLS_GROUP: &str = "toolforge";
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hearth_core::account::subject::Subject;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -31,6 +32,8 @@ pub(crate) struct ControlPlane {
     pub(crate) server: String,
     /// A kubeconfig of a member of `system:masters`, also for programs that are started.
     pub(crate) kubeconfig: PathBuf,
+    /// The authority of clients' certificates.
+    authority: Issuer<'static, KeyPair>,
     /// What keeps each program running: it ends, and its files go, when this process does.
     _keepers: Vec<Child>,
 }
@@ -51,6 +54,29 @@ impl ControlPlane {
     pub(crate) async fn impersonating(&self, user: &str, groups: &[&str]) -> Client {
         let groups = groups.iter().chain(&["system:authenticated"]).map(|&group| group.to_owned()).collect();
         self.client(Some((user.to_owned(), groups))).await
+    }
+
+    /// A client that shows a certificate of its own, as a tool does.
+    pub(crate) async fn certified(&self, subject: &Subject) -> Client {
+        let mut params = named(&subject.common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        for (index, organization) in subject.organizations.iter().enumerate() {
+            // The library keeps one name of a kind; by its number, the same kind counts as another.
+            let kind = match index {
+                0 => DnType::OrganizationName,
+                1 => DnType::CustomDnType(vec![2, 5, 4, 10]),
+                _ => panic!("a certificate of the tests has two organisations at most"),
+            };
+            params.distinguished_name.push(kind, organization.as_str());
+        }
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params.signed_by(&key, &self.authority).expect("a certificate can be signed").pem();
+        let mut kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("the kubeconfig can be read");
+        let info = kubeconfig.auth_infos[0].auth_info.get_or_insert_default();
+        info.client_certificate_data = Some(STANDARD.encode(certificate));
+        info.client_key_data = Some(STANDARD.encode(key.serialize_pem()).into());
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Client::try_from(config.expect("the kubeconfig is complete")).expect("a client can be made")
     }
 
     async fn client(&self, user: Option<(String, Vec<String>)>) -> Client {
@@ -94,12 +120,12 @@ async fn start() -> anyhow::Result<ControlPlane> {
     std::fs::create_dir(&api)?;
     let [client, peer, secure] = free_ports()?;
     let server = format!("https://127.0.0.1:{secure}");
-    let kubeconfig = write_pki(&api, &server)?;
+    let (kubeconfig, authority) = write_pki(&api, &server)?;
     let keepers = vec![
         keep(&program, &etcd, "etcd", &etcd_arguments(&etcd, client, peer))?,
         keep(&program, &api, "kube-apiserver", &api_arguments(&api, client, secure))?,
     ];
-    let plane = ControlPlane { server, kubeconfig, _keepers: keepers };
+    let plane = ControlPlane { server, kubeconfig, authority, _keepers: keepers };
     ready(&plane, &api.join("log")).await?;
     Ok(plane)
 }
@@ -191,7 +217,7 @@ async fn ready(plane: &ControlPlane, log: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the authority, the server's certificate, the key of service accounts and an administrator's kubeconfig.
-fn write_pki(dir: &Path, server: &str) -> anyhow::Result<PathBuf> {
+fn write_pki(dir: &Path, server: &str) -> anyhow::Result<(PathBuf, Issuer<'static, KeyPair>)> {
     let mut params = named("kubernetes-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -231,7 +257,7 @@ fn write_pki(dir: &Path, server: &str) -> anyhow::Result<PathBuf> {
     });
     let file = dir.join("admin.kubeconfig");
     std::fs::write(&file, serde_json::to_vec_pretty(&kubeconfig)?)?;
-    Ok(file)
+    Ok((file, issuer))
 }
 
 fn named(common_name: &str) -> CertificateParams {

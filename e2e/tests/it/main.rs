@@ -8,8 +8,10 @@
 )]
 
 mod control_admission;
+mod control_gateway;
 mod control_plane;
 mod control_pods;
+mod control_rbac;
 mod control_webhook;
 mod platform;
 mod platform_admission;

@@ -17,20 +17,28 @@ use super::subject::{Epoch, Identity};
 use crate::directory_entry::{Tool, ToolState};
 use crate::{ToolName, names};
 
-/// What a tool may use altogether.
+/// What a tool may use altogether. Beside the original's: what a node's disk holds for it, and what controllers and
+/// etcd keep. A Deployment has as many old ReplicaSets as admission lets it keep (10), its own, and another while it is
+/// replaced: 36 for three of them, and some made by hand. Claims of storage are made by administrators.
 const QUOTA: &[(&str, &str)] = &[
     ("configmaps", "10"),
     ("count/cronjobs.batch", "50"),
     ("count/deployments.apps", "3"),
     ("count/ingresses.networking.k8s.io", "10"),
     ("count/jobs.batch", "15"),
+    ("count/poddisruptionbudgets.policy", "5"),
+    ("count/replicasets.apps", "40"),
+    ("count/statefulsets.apps", "3"),
     ("limits.cpu", "2"),
+    ("limits.ephemeral-storage", "20Gi"),
     ("limits.memory", "8Gi"),
     ("persistentvolumeclaims", "3"),
     ("pods", "10"),
     ("replicationcontrollers", "1"),
     ("requests.cpu", "2"),
+    ("requests.ephemeral-storage", "4Gi"),
     ("requests.memory", "6Gi"),
+    ("requests.storage", "10Gi"),
     ("secrets", "10"),
     ("services", "1"),
     ("services.nodeports", "0"),
@@ -127,14 +135,15 @@ pub fn quota(tool: &ToolName) -> ResourceQuota {
 }
 
 /// What a container of the tool gets that asks for nothing, and the least and most that it may ask for:
-/// `tool-<name>`.
+/// `tool-<name>`. Ephemeral storage is what a container writes outside of the home: its own layer, `emptyDir` and logs.
+/// The quota counts it, so that whoever does not ask for any must be given some.
 pub fn limits(tool: &ToolName) -> LimitRange {
     let item = LimitRangeItem {
         type_: "Container".to_owned(),
-        default: Some(quantities(&[("cpu", "500m"), ("memory", "512Mi")])),
-        default_request: Some(quantities(&[("cpu", "150m"), ("memory", "256Mi")])),
+        default: Some(quantities(&[("cpu", "500m"), ("ephemeral-storage", "1Gi"), ("memory", "512Mi")])),
+        default_request: Some(quantities(&[("cpu", "150m"), ("ephemeral-storage", "64Mi"), ("memory", "256Mi")])),
         min: Some(quantities(&[("cpu", "50m"), ("memory", "100Mi")])),
-        max: Some(quantities(&[("cpu", "1"), ("memory", "4Gi")])),
+        max: Some(quantities(&[("cpu", "1"), ("ephemeral-storage", "8Gi"), ("memory", "4Gi")])),
         max_limit_request_ratio: None,
     };
     LimitRange { metadata: metadata(tool, tool.namespace()), spec: Some(LimitRangeSpec { limits: vec![item] }) }

@@ -368,18 +368,18 @@ impl Planner<'_> {
         self.actions.push(Action::ApplyNamespace(facts.namespace(uid)));
     }
 
-    /// Quota and limits.
+    /// Limits, and then the quota: it counts what the limits give to pods that ask for nothing.
     fn bounds(&mut self) {
         let was = |present: bool| if present { Was::Ours } else { Was::Absent };
-        let found = self.corner.and_then(|corner| corner.quota.as_ref());
-        let quota = objects::quota(&self.tool.name);
-        if found != quota.spec.as_ref() {
-            self.actions.push(Action::ApplyQuota(quota, was(found.is_some())));
-        }
         let found = self.corner.and_then(|corner| corner.limits.as_ref());
         let limits = objects::limits(&self.tool.name);
         if found != limits.spec.as_ref() {
             self.actions.push(Action::ApplyLimits(limits, was(found.is_some())));
+        }
+        let found = self.corner.and_then(|corner| corner.quota.as_ref());
+        let quota = objects::quota(&self.tool.name);
+        if found != quota.spec.as_ref() {
+            self.actions.push(Action::ApplyQuota(quota, was(found.is_some())));
         }
     }
 

@@ -200,8 +200,8 @@ fn a_new_tool_gets_everything_in_one_plan() {
     let expected = [
         "create-namespace",
         "apply-namespace",
-        "apply-quota",
         "apply-limits",
+        "apply-quota",
         "apply-binding",
         "make-home",
         "issue-certificate",

@@ -9,7 +9,10 @@ use super::listed::Lists;
 use super::tenant::Tenant;
 use super::verdict::escaped;
 use super::{Field, Need, Node, Rule, Rules, Violation};
+use crate::Host;
+use crate::host::Place;
 use crate::image::ImageRef;
+use crate::route::path;
 
 /// One walk through an object.
 pub(super) struct Check<'a> {
@@ -59,12 +62,12 @@ impl<'a> Check<'a> {
 
     fn listed(&mut self, fields: &[Field], object: &Map<String, Value>, name: &str) {
         if present(object, name).is_some() && !fields.iter().any(|field| field.name == name) {
-            self.found.push(Violation::unlisted(&format!("{}.{}", self.path, escaped(name))));
+            self.below(&escaped(name), |check| check.found.push(Violation::unlisted(&check.path)));
         }
     }
 
     fn field(&mut self, field: &Field, object: &Map<String, Value>) {
-        self.below(&format!(".{}", field.name), |check| match present(object, field.name) {
+        self.below(field.name, |check| match present(object, field.name) {
             Some(value) => check.node(&field.node, field.rule, value),
             None => {
                 if field.need == Need::Always || (field.need == Need::Filled && check.filled) {
@@ -81,20 +84,27 @@ impl<'a> Check<'a> {
             Node::OneOf(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
             Node::Is(truth) => value.as_bool() == Some(*truth),
             Node::Zero => value.as_i64() == Some(0),
-            Node::Uid => value.as_i64() == Some(self.tenant.uid),
             Node::AtMost(most) => value.as_i64().is_some_and(|number| (0..=*most).contains(&number)),
+            Node::Exactly(number) => value.as_i64() == Some(*number),
+            Node::Uid => value.as_i64() == Some(self.tenant.uid),
             Node::Never => false,
             Node::Listed(listed) => listed.holds(&self.lists, value),
             Node::Image => value.as_str().is_some_and(|text| self.is_allowed_image(text)),
-            Node::OwnHost => value.as_str().is_some_and(|host| self.is_own(host)),
-            Node::OwnOrLegacyHost => {
-                value.as_str().is_some_and(|host| self.is_own(host) || host == self.rules.domains.legacy.as_str())
-            }
+            Node::OwnHost => value.as_str().is_some_and(|host| self.is_own(host, false)),
+            Node::OwnOrLegacyHost => value.as_str().is_some_and(|host| self.is_own(host, true)),
             Node::LegacyPaths => self.has_own_legacy_paths(value),
+            Node::PlainPath => value.as_str().is_some_and(path::is_plain),
+            Node::GivenAddress => match value {
+                Value::Array(list) => list.iter().all(is_given),
+                address => is_given(address),
+            },
+            Node::NotEmpty => value.as_array().is_some_and(|list| !list.is_empty()),
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
-            Node::KeysWithin(_) | Node::Annotations { .. } => return self.keys(node, rule, value),
+            Node::KeysWithin(_) | Node::Annotations { .. } | Node::OneLines { .. } => {
+                return self.keys(node, rule, value);
+            }
             Node::Object(fields) => match value.as_object() {
                 Some(object) => return self.object(fields, object),
                 None => false,
@@ -114,9 +124,13 @@ impl<'a> Check<'a> {
             Node::All(nodes) => return nodes.iter().for_each(|node| self.node(node, rule, value)),
         };
         if !right {
-            let expected = self.expected(node);
-            self.found.push(Violation::value(rule, &self.path, value, &expected));
+            self.refuse(node, rule, value);
         }
+    }
+
+    fn refuse(&mut self, node: &Node, rule: Rule, value: &Value) {
+        let expected = self.expected(node);
+        self.found.push(Violation::value(rule, &self.path, value, &expected));
     }
 
     fn object(&mut self, fields: &[Field], object: &Map<String, Value>) {
@@ -128,7 +142,7 @@ impl<'a> Check<'a> {
         for (index, entry) in list.iter().enumerate() {
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
             let step = name.map_or_else(|| format!("[{index}]"), |name| format!("[{}]", escaped(name)));
-            self.below(&step, |check| check.node(node, rule, entry));
+            self.step(&step, |check| check.node(node, rule, entry));
         }
     }
 
@@ -140,6 +154,9 @@ impl<'a> Check<'a> {
                     && !under.iter().any(|start| key.starts_with(start))
                     && !keys.contains(&key)
                     && self.before.and_then(|before| before.get(key)) != Some(value)
+            }
+            Node::OneLines { longest, but } => {
+                key != *but && !value.as_str().is_some_and(|text| is_line(text, *longest))
             }
             _ => false,
         };
@@ -155,17 +172,25 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Judges only those entries of a list of texts that were not in it before.
     fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
         let before = self.before.and_then(Value::as_array);
         let kept = |entry: &Value| before.is_some_and(|before| before.contains(entry));
         let listed = |entry: &Value| entry.as_str().is_some_and(|text| texts.contains(&text));
-        let expected = self.expected(node);
         for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
-            self.found.push(Violation::value(rule, &format!("{}[{index}]", self.path), entry, &expected));
+            self.step(&format!("[{index}]"), |check| check.refuse(node, rule, entry));
         }
     }
 
-    fn below(&mut self, step: &str, judge: impl FnOnce(&mut Self)) {
+    /// Goes to a field; at the top of an object nothing is before its name.
+    fn below(&mut self, name: &str, judge: impl FnOnce(&mut Self)) {
+        match self.path.is_empty() {
+            true => self.step(name, judge),
+            false => self.step(&format!(".{name}"), judge),
+        }
+    }
+
+    fn step(&mut self, step: &str, judge: impl FnOnce(&mut Self)) {
         let length = self.path.len();
         self.path.push_str(step);
         judge(self);
@@ -176,8 +201,13 @@ impl<'a> Check<'a> {
         node.expected(self.rules, &self.tenant.tool, &self.tenant.uid.to_string())
     }
 
-    fn is_own(&self, host: &str) -> bool {
-        self.tenant.hosts.iter().any(|own| own == host)
+    /// Whether a host is the tool's own, or the legacy one where that is allowed: what the front door takes it for.
+    fn is_own(&self, host: &str, or_legacy: bool) -> bool {
+        host.parse::<Host>().is_ok_and(|host| match self.rules.domains.place(&host) {
+            Place::Tool(owner) => owner.as_str() == self.tenant.tool,
+            Place::Legacy => or_legacy,
+            Place::Apex | Place::Elsewhere => false,
+        })
     }
 
     fn is_allowed_image(&self, text: &str) -> bool {
@@ -190,10 +220,11 @@ impl<'a> Check<'a> {
             return true;
         }
         let paths = rule.pointer("/http/paths").and_then(Value::as_array);
-        let path = |entry: &Value| entry.get("path").and_then(Value::as_str).map(str::to_owned);
-        paths.is_some_and(|paths| {
-            paths.iter().all(|entry| path(entry).is_some_and(|path| is_plainly_below(&path, &self.tenant.tool)))
-        })
+        let own = |entry: &Value| {
+            let path = entry.get("path").and_then(Value::as_str);
+            path.is_some_and(|path| path::is_plainly_below(path, &self.tenant.tool))
+        };
+        paths.is_some_and(|paths| paths.iter().all(own))
     }
 }
 
@@ -202,14 +233,12 @@ fn present<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
     object.get(name).filter(|value| !value.is_null())
 }
 
-/// Whether the path's first segment is the tool's name and every further one is plain: letters, digits, `-`, `_`, `~`
-/// and inner dots, so that no reader can decode or resolve it into another tool's path. One slash may end it.
-fn is_plainly_below(path: &str, tool: &str) -> bool {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let mut segments = path.split('/');
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'~' | b'-' | b'.');
-    segments.next() == Some("")
-        && segments.next() == Some(tool)
-        && !tool.is_empty()
-        && segments.all(|segment| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(plain))
+/// Whether an address is left to the cluster.
+fn is_given(address: &Value) -> bool {
+    address.as_str().is_some_and(|text| ["", "None"].contains(&text))
+}
+
+/// Whether a text is one line of so many characters at most.
+fn is_line(text: &str, longest: usize) -> bool {
+    text.chars().count() <= longest && !text.chars().any(|c| c < ' ' || c == '\u{7f}')
 }

@@ -40,10 +40,12 @@ pub enum Node {
     Is(bool),
     /// The number 0, which stands for absence.
     Zero,
-    /// The tool's own user number, which is its group number too.
-    Uid,
     /// A number from 0 to this one.
     AtMost(i64),
+    /// This number.
+    Exactly(i64),
+    /// The tool's own user number, which is its group number too.
+    Uid,
     /// Nothing: the field must be left out.
     Never,
     /// What a list allows.
@@ -56,6 +58,11 @@ pub enum Node {
     OwnOrLegacyHost,
     /// An Ingress rule: where its host is the legacy one, every path is the tool's.
     LegacyPaths,
+    /// A path that can be read in one way only.
+    PlainPath,
+    /// An address of a Service, or a list of them, that leaves the choice to the cluster. The validating policies see
+    /// a Service after an address was given to it, so in the API server a policy of its own judges this.
+    GivenAddress,
     /// An object with these fields and no others.
     Object(&'static [Field]),
     /// An object in which these fields are judged, and others are left alone.
@@ -69,6 +76,10 @@ pub enum Node {
         /// How many there may be.
         most: usize,
     },
+    /// A list with at least one entry.
+    NotEmpty,
+    /// A list of texts; a change adds none but these, and may keep or remove any other. Only for a field of a section.
+    Added(&'static [&'static str]),
     /// A list of texts in which this one is.
     Has(&'static str),
     /// A map with none but these keys.
@@ -82,8 +93,13 @@ pub enum Node {
         /// These.
         keys: &'static [&'static str],
     },
-    /// A list of texts; a change adds none but these, and may keep or remove any other. Only for a field of a section.
-    Added(&'static [&'static str]),
+    /// A map whose values are single lines, but for the value of one key.
+    OneLines {
+        /// How many characters a line may have.
+        longest: usize,
+        /// The key whose value may be anything.
+        but: &'static str,
+    },
     /// All of these.
     All(&'static [Node]),
 }
@@ -126,8 +142,19 @@ impl Node {
             Self::OneOf(texts) => format!("it must be {}", list(texts)),
             Self::Is(value) => format!("it must be {value}"),
             Self::Zero | Self::Never => "it must be left out".to_owned(),
-            Self::Uid => format!("it must be {uid}, the tool's own number"),
             Self::AtMost(most) => format!("it must be a number from 0 to {most}"),
+            Self::Exactly(number) => format!("it must be {number}"),
+            Self::PlainPath => format!(
+                "it must start with a slash and have plain segments: letters, digits and . _ ~ + : @ , = -, {} \
+                 characters at most",
+                crate::route::path::LONGEST
+            ),
+            Self::GivenAddress => "it must be left out or \"None\": the cluster gives addresses".to_owned(),
+            Self::NotEmpty => "it must not be empty".to_owned(),
+            Self::OneLines { longest, but } => {
+                format!("all but {but} must be one line of {longest} characters at most")
+            }
+            Self::Uid => format!("it must be {uid}, the tool's own number"),
             Self::Listed(listed) => listed.expected(rules, tool),
             Self::Image => {
                 let from: Vec<String> = rules.registries.iter().map(ToString::to_string).collect();

@@ -17,8 +17,6 @@ pub(super) struct Tenant {
     pub(super) home: String,
     /// The service account that its pods may run as, beside `default`; empty where there is none.
     pub(super) account: String,
-    /// Its own hosts.
-    pub(super) hosts: Vec<String>,
 }
 
 impl Tenant {
@@ -29,16 +27,8 @@ impl Tenant {
         if uid < i64::from(rules.first_uid) || uid > i64::from(rules.last_uid) {
             return None;
         }
-        // The legacy host and the domains themselves are nobody's, whatever a tool is called.
-        let shared = |host: &crate::Host| *host == rules.domains.legacy || rules.domains.public.contains(host);
-        let hosts = rules.domains.hosts_of(&tool).into_iter().filter(|host| !shared(host));
-        Some(Self {
-            uid,
-            home: format!("{}/{tool}", rules.homes),
-            account: annotations.get(annotation::SERVICE_ACCOUNT).cloned().unwrap_or_default(),
-            hosts: hosts.map(|host| host.to_string()).collect(),
-            tool: tool.to_string(),
-        })
+        let account = annotations.get(annotation::SERVICE_ACCOUNT).cloned().unwrap_or_default();
+        Some(Self { uid, home: format!("{}/{tool}", rules.homes), account, tool: tool.to_string() })
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::Rules;
+use super::fields::Writers;
 
-/// Which part of the rulebook a refusal is counted under. The names are metric labels.
+/// Which part of the rulebook a refusal is counted under, in the order of `docs/rules.md`. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// The namespace is not that of a tool.
@@ -27,18 +28,26 @@ pub enum Rule {
     Scheduling,
     /// What of a node a container uses.
     Resources,
-    /// Who has to agree before an object is gone.
-    Finalizer,
-    /// The hosts of an Ingress.
-    Host,
-    /// The paths of an Ingress.
-    Path,
     /// Annotations with a meaning to other programs.
     Annotation,
-    /// Kinds of Services.
+    /// Who has to agree before an object is gone: finalizers that nothing removes.
+    Finalizer,
+    /// Numbers that keep controllers busy.
+    Limit,
+    /// The hosts of Ingresses and HTTPRoutes.
+    Host,
+    /// Their paths, and where these lead.
+    Path,
+    /// Kinds of Services, and their addresses.
     Service,
     /// Who writes endpoints.
     Endpoints,
+    /// Types of Secrets.
+    Secret,
+    /// Budgets that could keep a node from being emptied.
+    Disruption,
+    /// Who writes network policies.
+    Network,
 }
 
 /// One thing that is wrong.
@@ -91,12 +100,16 @@ impl Rule {
         Self::Account,
         Self::Scheduling,
         Self::Resources,
+        Self::Annotation,
         Self::Finalizer,
+        Self::Limit,
         Self::Host,
         Self::Path,
-        Self::Annotation,
         Self::Service,
         Self::Endpoints,
+        Self::Secret,
+        Self::Disruption,
+        Self::Network,
     ];
 
     /// The rule's name in metrics and logs.
@@ -112,12 +125,16 @@ impl Rule {
             Self::Account => "account",
             Self::Scheduling => "scheduling",
             Self::Resources => "resources",
+            Self::Annotation => "annotation",
             Self::Finalizer => "finalizer",
+            Self::Limit => "limit",
             Self::Host => "host",
             Self::Path => "path",
-            Self::Annotation => "annotation",
             Self::Service => "service",
             Self::Endpoints => "endpoints",
+            Self::Secret => "secret",
+            Self::Disruption => "disruption",
+            Self::Network => "network",
         }
     }
 }
@@ -168,14 +185,12 @@ impl Violation {
     }
 
     /// Someone who may not write this resource in a tool's namespace.
-    pub(super) fn writer(resource: &str, user: &str) -> Self {
+    pub(super) fn writer(writers: &Writers, resource: &str, user: &str) -> Self {
+        let Writers { by, instead, .. } = writers;
         let user = escaped(user);
         Self {
-            rule: Rule::Endpoints,
-            message: format!(
-                "{resource} of a tool are written by the cluster's own controllers, not by \"{user}\": make a Service \
-                 with a selector instead"
-            ),
+            rule: writers.rule,
+            message: format!("{resource} of a tool are written by {by}, not by \"{user}\": {instead}"),
         }
     }
 }

@@ -19,7 +19,7 @@
 
 pub mod facts;
 mod index;
-mod path;
+pub mod path;
 pub mod reason;
 mod table;
 

@@ -46,6 +46,33 @@ pub(super) fn split_first(path: &str) -> (&str, &str) {
     }
 }
 
+/// The longest path that an Ingress of a tool may have, in bytes.
+pub const LONGEST: usize = 512;
+
+/// What a plain segment is, as a regular expression: a second writing of [`is_plain`] for the policies, which cannot
+/// call it.
+pub const PLAIN_SEGMENT: &str = "[.]?[A-Za-z0-9_~+:@,=-][A-Za-z0-9._~+:@,=-]*";
+
+/// Whether a path has one reading only, whoever reads it: it starts with a slash, and each segment, of which only the
+/// last may be empty, is of letters, digits and `. _ ~ + : @ , = -`, with one dot at its start at most and more after
+/// that. So nothing in it is decoded, resolved, joined or taken for a parameter, a pattern or a line of configuration.
+pub fn is_plain(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._~+:@,=-".contains(&b);
+    let is_segment = |segment: &str| {
+        let visible = segment.strip_prefix('.').unwrap_or(segment);
+        !visible.is_empty() && !visible.starts_with('.') && visible.bytes().all(plain)
+    };
+    path.len() <= LONGEST && (path == "/" || rest.split('/').all(is_segment))
+}
+
+/// Whether a path of the legacy host is this tool's, by the segment by which the front door tells tools apart, and
+/// plain.
+pub fn is_plainly_below(path: &str, tool: &str) -> bool {
+    is_plain(path) && !tool.is_empty() && split_first(path).0 == tool
+}
+
 /// The other reading of a path that can be read in two ways: with encoded dots and slashes decoded, doubled slashes
 /// joined and dot segments resolved.
 pub(super) fn second_reading(path: &str) -> Option<String> {
@@ -154,6 +181,27 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(second_reading(path).as_deref(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn plain_paths() {
+        let plain = ["/", "/a", "/a/", "/a.b/c", "/.well-known/x", "/a/b,c=d@e:f+g~h_i-j", "/1"];
+        for path in plain {
+            assert!(is_plain(path), "{path}");
+            assert_eq!(second_reading(path), None, "{path}");
+        }
+        let odd = [
+            "", "a", "//", "/a//b", "/a//", "/.", "/..", "/a/.", "/a/../b", "/...", "/..a", "/%61", "/a;b", "/a{b",
+            "/a}", "/a\nb", "/a\n", "/a b", "/a\"b", "/a\\b", "/a$b", "/a*", "/a?b", "/a#b", "/é", "/a|b", "/(a)",
+            "/a'b",
+        ];
+        for path in odd {
+            assert!(!is_plain(path), "{path:?}");
+        }
+        assert!(is_plain(&format!("/{}", "a".repeat(LONGEST - 1))));
+        assert!(!is_plain(&format!("/{}", "a".repeat(LONGEST))));
+        assert!(is_plainly_below("/a", "a") && is_plainly_below("/a/b", "a"));
+        assert!(!is_plainly_below("/ab", "a") && !is_plainly_below("/", "") && !is_plainly_below("/a/../b", "a"));
     }
 
     #[test]

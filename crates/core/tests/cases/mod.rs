@@ -75,6 +75,17 @@ const FILES: &[(&str, &str)] = &[
     ("services", include_str!("services.yaml")),
     ("endpoints", include_str!("endpoints.yaml")),
     ("endpointslices", include_str!("endpointslices.yaml")),
+    ("statefulsets", include_str!("statefulsets.yaml")),
+    ("replicasets", include_str!("replicasets.yaml")),
+    ("replicationcontrollers", include_str!("replicationcontrollers.yaml")),
+    ("daemonsets", include_str!("daemonsets.yaml")),
+    ("jobs", include_str!("jobs.yaml")),
+    ("ingress_nginx_cves", include_str!("ingress_nginx_cves.yaml")),
+    ("httproutes", include_str!("httproutes.yaml")),
+    ("secrets", include_str!("secrets.yaml")),
+    ("configmaps", include_str!("configmaps.yaml")),
+    ("poddisruptionbudgets", include_str!("poddisruptionbudgets.yaml")),
+    ("networkpolicies", include_str!("networkpolicies.yaml")),
 ];
 
 /// Every case of every file.

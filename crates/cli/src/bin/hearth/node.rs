@@ -273,6 +273,10 @@ fn write_cni(instance: &Instance) -> anyhow::Result<()> {
     write(&instance.path("config/cni/10-bridge.conflist"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
 }
 
+/// Processes and threads that one pod may have. A quota counts none, and without a bound one pod could use up the
+/// machine's. Bastions are pods too, with the sessions of many people.
+const PROCESSES: u32 = 4096;
+
 fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
     let serving = pki::pair(instance, "kubelet-serving");
     // systemd's stub resolver listens on the host's loopback, which pods cannot reach.
@@ -288,7 +292,7 @@ fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": serving.cert, "tlsPrivateKeyFile": serving.key,
         "clusterDomain": "cluster.local", "clusterDNS": [instance.network.service(service::DNS)],
-        "resolvConf": resolver, "maxPods": 110,
+        "resolvConf": resolver, "maxPods": 110, "podPidsLimit": PROCESSES,
         "evictionHard": {"memory.available": "200Mi", "nodefs.available": "3%", "imagefs.available": "3%"},
         "imageGCHighThresholdPercent": 95, "imageGCLowThresholdPercent": 90,
         "kubeAPIQPS": 200, "kubeAPIBurst": 400, "serializeImagePulls": false,

@@ -5,6 +5,7 @@
 use super::super::{Field, Need, Node, Rules};
 use super::listed;
 use crate::image::Repository;
+use crate::route::path;
 
 /// A segment of a repository's path, as the image parser reads it.
 const SEGMENT: &str = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*";
@@ -14,6 +15,9 @@ const PLAIN_SEGMENT: &str = "[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*";
 
 /// A tag, a digest, or both.
 const TAG_AND_DIGEST: &str = "(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?";
+
+/// Characters that end a line or steer a terminal, as CEL writes it.
+const CONTROL: &str = r#""[\\x00-\\x1f\\x7f]""#;
 
 /// A text as CEL writes it.
 pub(super) fn literal(text: &str) -> String {
@@ -42,24 +46,32 @@ pub(super) fn field(rules: &Rules, field: &Field, owner: &str, filled: bool, dep
 pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth: usize) -> Option<String> {
     let legacy = || literal(rules.domains.legacy.as_str());
     Some(match node {
-        Node::Any => return None,
+        // A validating policy sees an address that was given already: `super::address` judges those.
+        Node::Any | Node::GivenAddress => return None,
         Node::OneOf(texts) => format!("{value} in {}", list(texts)),
         Node::Is(truth) => format!("{value} == {truth}"),
         Node::Zero => format!("{value} == 0"),
-        Node::Uid => format!("{value} == variables.uid"),
         Node::AtMost(most) => format!("({value} >= 0 && {value} <= {most})"),
+        Node::Exactly(number) => format!("{value} == {number}"),
+        Node::Uid => format!("{value} == variables.uid"),
         Node::Never => "false".to_owned(),
         Node::Listed(listed) => return listed::test(rules, *listed, value),
         Node::Image => image(rules, value),
         Node::OwnHost => format!("{value} in variables.hosts"),
         Node::OwnOrLegacyHost => format!("({value} == {} || {value} in variables.hosts)", legacy()),
         Node::LegacyPaths => legacy_paths(&legacy(), value, depth),
-        Node::Has(text) => format!("{} in {value}", literal(text)),
-        Node::KeysWithin(keys) => format!("{value}.all(k, k in {})", list(keys)),
-        Node::Annotations { under, keys } => annotations(under, keys, value),
+        Node::PlainPath => plain_path(value),
+        Node::NotEmpty => format!("{value}.size() > 0"),
         Node::Added(texts) => {
             format!("{value}.all(k, k in {} || k in {}.orValue([]))", list(texts), before(value))
         }
+        Node::OneLines { longest, but } => {
+            let line = format!("{value}[k].size() <= {longest} && !{value}[k].matches({CONTROL})");
+            format!("{value}.all(k, k == {} || ({line}))", literal(but))
+        }
+        Node::Has(text) => format!("{} in {value}", literal(text)),
+        Node::KeysWithin(keys) => format!("{value}.all(k, k in {})", list(keys)),
+        Node::Annotations { under, keys } => annotations(under, keys, value),
         Node::Object(fields) => object(rules, fields, value, filled, depth),
         Node::Open(fields) => {
             let each = fields.iter().filter_map(|entry| field(rules, entry, value, filled, depth));
@@ -96,6 +108,13 @@ fn before(value: &str) -> String {
     format!("{}[?{}]", section.replacen("variables.now", "variables.before", 1), literal(name))
 }
 
+/// The counterpart of `path::is_plain`.
+fn plain_path(value: &str) -> String {
+    let segment = path::PLAIN_SEGMENT;
+    let pattern = literal(&format!("^/({segment}(/{segment})*/?)?$"));
+    format!("({value}.size() <= {} && {value}.matches({pattern}))", path::LONGEST)
+}
+
 fn object(rules: &Rules, fields: &[Field], value: &str, filled: bool, depth: usize) -> String {
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
     let listed = format!("{value}.all(k, k in {})", list(&names));
@@ -106,11 +125,12 @@ fn object(rules: &Rules, fields: &[Field], value: &str, filled: bool, depth: usi
 
 /// Where an Ingress rule's host is the legacy one, each path is the tool's, by plain segments.
 fn legacy_paths(legacy: &str, rule: &str, depth: usize) -> String {
-    let path = format!("e{depth}");
-    let pattern = "\"^/\" + variables.tool + \"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$\"";
+    let entry = format!("e{depth}");
+    let pattern = format!("\"^/\" + variables.tool + {}", literal(&format!("(/{})*/?$", path::PLAIN_SEGMENT)));
+    let (path, longest) = (format!("{entry}.?path.orValue(\"\")"), path::LONGEST);
     format!(
-        "({rule}.?host.orValue(\"\") != {legacy} || (variables.known && {rule}.http.paths.all({path}, \
-         {path}.?path.orValue(\"\").matches({pattern}))))"
+        "({rule}.?host.orValue(\"\") != {legacy} || (variables.known && {rule}.http.paths.all({entry}, \
+         {path}.size() <= {longest} && {path}.matches({pattern}))))"
     )
 }
 

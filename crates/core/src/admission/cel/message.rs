@@ -8,7 +8,11 @@ use super::expression::literal;
 
 /// What would be right for a field, with `<tool>` standing for the tool.
 pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
-    let told = told(rules, &field.node, filled);
+    needed(rules, field, filled, 0)
+}
+
+fn needed(rules: &Rules, field: &Field, filled: bool, depth: usize) -> String {
+    let told = told(rules, &field.node, filled, depth);
     match field.need {
         Need::Always => format!("needed, {told}"),
         Need::Filled if filled => format!("needed, {told}"),
@@ -16,17 +20,18 @@ pub(super) fn expected(rules: &Rules, field: &Field, filled: bool) -> String {
     }
 }
 
-/// The expectation of a node and, for an object, of each field that is checked.
-fn told(rules: &Rules, node: &Node, filled: bool) -> String {
+/// The expectation of a node and, for the outermost object, of each field that is checked: what is deeper, the page of
+/// the rule tells.
+fn told(rules: &Rules, node: &Node, filled: bool, depth: usize) -> String {
     match node {
         Node::Open(fields) => {
-            let parts = fields.iter().map(|field| format!("{}: {}", field.name, expected(rules, field, filled)));
+            let parts = fields.iter().map(|field| format!("{}: {}", field.name, needed(rules, field, filled, depth)));
             parts.collect::<Vec<_>>().join("; ")
         }
         Node::Object(fields) => {
-            let checked = fields.iter().filter(|field| !matches!(field.node, Node::Any));
+            let checked = fields.iter().filter(|field| depth == 0 && !matches!(field.node, Node::Any));
             let parts: Vec<String> =
-                checked.map(|field| format!("{}: {}", field.name, expected(rules, field, filled))).collect();
+                checked.map(|field| format!("{}: {}", field.name, needed(rules, field, filled, depth + 1))).collect();
             let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
             match parts.is_empty() {
                 true => format!("only {} may be set", names.join(", ")),
@@ -34,9 +39,9 @@ fn told(rules: &Rules, node: &Node, filled: bool) -> String {
             }
         }
         Node::Each { node: entry, .. } => {
-            format!("{}, and of each: {}", node.expected(rules, "<tool>", "<uid>"), told(rules, entry, filled))
+            format!("{}, and of each: {}", node.expected(rules, "<tool>", "<uid>"), told(rules, entry, filled, depth))
         }
-        Node::All(nodes) => nodes.iter().map(|node| told(rules, node, filled)).collect::<Vec<_>>().join("; "),
+        Node::All(nodes) => nodes.iter().map(|node| told(rules, node, filled, depth)).collect::<Vec<_>>().join("; "),
         _ => node.expected(rules, "<tool>", "<uid>"),
     }
 }
@@ -75,9 +80,10 @@ pub(super) fn offenders(
     let value = shown.map(value).unwrap_or_default();
     let told = format!("{told} ({})", rule.page());
     let names = format!("{judged}.filter(c, !({ok})).map(c, {name}{value}).join(\", \")");
+    let (start, end) = (literal(&format!("{at}: ")), literal(&format!(": {told}")));
     json!({
         "expression": format!("{judged}.all(c, {ok})"),
-        "messageExpression": format!("{} + {names} + {}", literal(&format!("{at}: ")), literal(&format!(": {told}"))),
+        "messageExpression": format!("{start} + {names} + {end}"),
         "message": format!("{at}: {told}"),
         "reason": "Forbidden",
     })

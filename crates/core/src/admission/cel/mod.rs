@@ -1,10 +1,12 @@
 //! The rulebook as policies of the API server: the layer that enforces.
 //!
 //! [`policies`] writes the tables of [`super::fields`] out as `ValidatingAdmissionPolicy` objects, one for each
-//! chapter of the tools' and of the platform's namespaces, and one `MutatingAdmissionPolicy` that fills in what a pod leaves out. Domains, registries and namespaces
-//! stand in them as literals; a tool's number and name are read from the namespace of the request. Nothing here looks
-//! at objects: what the expressions mean is tried against a real API server, case by case beside [`super::review`].
+//! chapter of the tools' and of the platform's namespaces, one `MutatingAdmissionPolicy` that fills in what a pod leaves
+//! out, and one that leaves the addresses of Services to the cluster. Domains, registries and namespaces stand in them
+//! as literals; a tool's number and name are read from the namespace of the request. Nothing here looks at objects:
+//! what the expressions mean is tried against a real API server, case by case beside [`super::review`].
 
+mod address;
 mod expression;
 mod fill;
 mod listed;
@@ -12,7 +14,7 @@ mod message;
 
 use serde_json::{Value, json};
 
-use super::fields::{Book, CHAPTERS, Chapter, PLATFORM_CHAPTERS, Section};
+use super::fields::{Book, CHAPTERS, Chapter, PLATFORM_CHAPTERS, Section, Writers};
 use super::{Field, Node, Rule, Rules};
 use crate::names::{annotation, label};
 use expression::{list, literal};
@@ -26,9 +28,10 @@ const MANAGER: &str = "hearth-render";
 /// All policies and their bindings, in the order in which to apply them.
 pub fn policies(rules: &Rules) -> Vec<Value> {
     let mut objects: Vec<Value> = fill::policy(rules).into();
+    objects.extend(address::policy(rules));
     for chapter in CHAPTERS {
         let (variables, validations) = match &chapter.book {
-            Book::Writers(users) => (Vec::new(), vec![writers(users)]),
+            Book::Writers(users) => (Vec::new(), vec![writers(users, chapter.name)]),
             Book::Fields { sections, filled } => fields(rules, sections, *filled, tenant(rules)),
         };
         let name = format!("hearth-tool-{}", chapter.name);
@@ -103,13 +106,37 @@ fn constraints(namespaces: Value, chapter: &Chapter) -> Value {
     })
 }
 
-fn writers(users: &[&str]) -> Value {
-    let told = "endpoints of a tool are written by the cluster's own controllers: make a Service with a selector";
-    json!({
-        "expression": format!("request.userInfo.username in {}", list(users)),
-        "message": format!("{told} ({})", Rule::Endpoints.page()),
-        "reason": "Forbidden",
-    })
+/// Who may write, and that everybody may change metadata that says nothing of the content: the counterpart of
+/// `is_only_labelled`.
+fn writers(writers: &Writers, kind: &str) -> Value {
+    let is = |user: &&str| match user.strip_suffix('*') {
+        Some(start) => format!("request.userInfo.username.startsWith({})", literal(start)),
+        None => format!("request.userInfo.username == {}", literal(user)),
+    };
+    let users: Vec<String> = writers.users.iter().map(is).collect();
+    let (new, old) = ("dyn(object)", "dyn(oldObject)");
+    let labels = |of: &str, other: &str| {
+        format!(
+            "{of}.metadata.?labels.orValue({{}}).all(k, !k.contains(\"kubernetes.io/\") || \
+             {of}.metadata.labels[?k] == {other}.metadata.?labels[?k])"
+        )
+    };
+    let list = |of: &str, name: &str| format!("{of}.metadata.?{name}.orValue([])");
+    let same = [
+        "request.operation == \"UPDATE\"".to_owned(),
+        format!("{new}.all(k, k == \"metadata\" || {new}[?k] == {old}[?k])"),
+        format!("{old}.all(k, k in {new})"),
+        labels(new, old),
+        labels(old, new),
+        format!("{} == {}", list(new, "ownerReferences"), list(old, "ownerReferences")),
+        format!("{}.all(f, f in {})", list(new, "finalizers"), list(old, "finalizers")),
+    ];
+    let Writers { by, instead, rule, .. } = writers;
+    message::plain(
+        &format!("{} || ({})", users.join(" || "), same.join(" && ")),
+        &format!("{kind} of a tool are written by {by}: {instead}"),
+        *rule,
+    )
 }
 
 /// The tool of the request's namespace, as variables; the counterpart of `tenant`.
@@ -150,6 +177,9 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool, mut variables: Vec<
     variables.push(variable("updating", "request.operation == \"UPDATE\"".to_owned()));
     let mut validations = Vec::new();
     for (index, section) in sections.iter().enumerate() {
+        let whole = |outer: &Section| {
+            outer.needs_tenant() && outer.at.len() < section.at.len() && section.at.starts_with(outer.at)
+        };
         let (now, before) = (format!("now{index}"), format!("before{index}"));
         variables.push(variable(&now, part("object", section.at)));
         variables
@@ -159,8 +189,11 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool, mut variables: Vec<
         if section.fields.iter().any(|field| field.name == "volumes") {
             variables.push(listed::read_only(rules, &writer.now));
         }
-        if !section.open {
+        // What an outer section asks of the namespace need not be asked again.
+        if section.needs_tenant() && !sections.iter().any(whole) {
             validations.push(writer.known_tenant());
+        }
+        if !section.open {
             validations.push(writer.listed());
         }
         for group in groups(section.fields) {
@@ -173,10 +206,13 @@ fn fields(rules: &Rules, sections: &[Section], filled: bool, mut variables: Vec<
 
 /// A part of an object, as a map of whatever it holds: empty where the object lacks it.
 fn part(object: &str, at: &[&str]) -> String {
-    let mut steps = at.iter();
-    let first = steps.next().copied().unwrap_or_default();
-    let rest: String = steps.map(|step| format!(".?{step}")).collect();
-    format!("dyn(dyn({object}).?{first}{rest}.orValue({{}}))")
+    match at.split_first() {
+        None => format!("dyn({object})"),
+        Some((first, rest)) => {
+            let rest: String = rest.iter().map(|step| format!(".?{step}")).collect();
+            format!("dyn(dyn({object}).?{first}{rest}.orValue({{}}))")
+        }
+    }
 }
 
 /// Fields that hold lists of the same things are judged together, each with its neighbours.
@@ -209,11 +245,14 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn known_tenant(&self) -> Value {
         let message = super::Violation::tenant(self.rules, "NAMESPACE").message;
-        let message = format!("{message} ({})", Rule::Tenant.page());
         let (start, end) = message.split_once("NAMESPACE").unwrap_or((&message, ""));
         json!({
             "expression": format!("variables.known || (variables.updating && {} == {})", self.now, self.before),
-            "messageExpression": format!("{} + namespaceObject.metadata.name + {}", literal(start), literal(end)),
+            "messageExpression": format!(
+                "{} + namespaceObject.metadata.name + {}",
+                literal(start),
+                literal(&format!("{end} ({})", Rule::Tenant.page()))
+            ),
             "message": "the namespace is not that of a tool",
             "reason": "Forbidden",
         })
@@ -227,7 +266,10 @@ impl Writer<'_> {
             now = self.now,
             before = self.before
         );
-        let at = self.section.path();
+        let at = match self.section.at.is_empty() {
+            true => "the object".to_owned(),
+            false => self.section.path(),
+        };
         json!({
             "expression": format!("!{}.exists(k, {wrong})", self.now),
             "messageExpression": format!(
@@ -249,8 +291,7 @@ impl Writer<'_> {
                 let lists: Vec<String> = group.iter().map(|field| self.changed_list(field.name)).collect();
                 variables.push(variable(judged, lists.join(" + ")));
                 let judged = format!("variables.{judged}");
-                let at: Vec<String> =
-                    group.iter().map(|field| format!("{}.{}", self.section.path(), field.name)).collect();
+                let at: Vec<String> = group.iter().map(|field| self.section.path_of(field.name)).collect();
                 if !open {
                     validations.push(self.entries_listed(first, fields, &judged, &at.join(", ")));
                 }
@@ -289,7 +330,7 @@ impl Writer<'_> {
 
     fn single(&self, field: &Field) -> Option<Value> {
         let ok = expression::field(self.rules, field, &self.now, self.filled, 1)?;
-        let at = format!("{}.{}", self.section.path(), field.name);
+        let at = self.section.path_of(field.name);
         let told = format!("{at}: {}", message::expected(self.rules, field, self.filled));
         Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told, field.rule))
     }

@@ -3,13 +3,18 @@
 //! To allow a field, add it to its table; to judge another kind, add a [`Resource`]. Both layers follow.
 
 mod ingress;
+mod metadata;
 mod platform;
 mod pod;
+mod policy;
+mod route;
+mod secret;
 mod service;
+mod workload;
 
 use serde_json::{Map, Value};
 
-use super::Field;
+use super::{Field, Rule};
 use crate::platform::Kind;
 
 pub use platform::{ROLES, Role};
@@ -46,14 +51,27 @@ pub enum Book {
         /// Whether the filling policy has gone over it.
         filled: bool,
     },
-    /// By who writes it: only these users may.
-    Writers(&'static [&'static str]),
+    /// By who writes it. Everybody may change the metadata that says nothing of the content.
+    Writers(&'static Writers),
+}
+
+/// The users who may write a kind of object in a tool's namespace.
+#[derive(Debug)]
+pub struct Writers {
+    /// Their names; one that ends in `*` stands for all that begin so.
+    pub users: &'static [&'static str],
+    /// Which rule a refusal is counted under.
+    pub rule: Rule,
+    /// Who they are, for people.
+    pub by: &'static str,
+    /// What to do instead.
+    pub instead: &'static str,
 }
 
 /// A part of an object.
 #[derive(Debug)]
 pub struct Section {
-    /// The names that lead to it.
+    /// The names that lead to it; none for the object as a whole.
     pub at: &'static [&'static str],
     /// Whether fields that no table lists are left alone, as in metadata, which the API server checks by itself.
     pub open: bool,
@@ -69,19 +87,59 @@ pub const CHAPTERS: &[Chapter] = &[
         book: Book::Fields { sections: pod::SECTIONS, filled: true },
     },
     Chapter {
-        name: "templates",
-        resources: TEMPLATES,
-        book: Book::Fields { sections: pod::TEMPLATE_SECTIONS, filled: false },
+        name: "deployments",
+        resources: &[Resource { group: "apps", version: "v1", name: "deployments" }],
+        book: Book::Fields { sections: workload::DEPLOYMENT, filled: false },
+    },
+    Chapter {
+        name: "replicasets",
+        resources: &[Resource { group: "apps", version: "v1", name: "replicasets" }],
+        book: Book::Fields { sections: workload::REPLICA_SET, filled: false },
+    },
+    Chapter {
+        name: "statefulsets",
+        resources: &[Resource { group: "apps", version: "v1", name: "statefulsets" }],
+        book: Book::Fields { sections: workload::STATEFUL_SET, filled: false },
+    },
+    Chapter {
+        name: "daemonsets",
+        resources: &[Resource { group: "apps", version: "v1", name: "daemonsets" }],
+        book: Book::Fields { sections: workload::DAEMON_SET, filled: false },
+    },
+    Chapter {
+        name: "replicationcontrollers",
+        resources: &[core("replicationcontrollers")],
+        book: Book::Fields { sections: workload::REPLICATION_CONTROLLER, filled: false },
+    },
+    Chapter {
+        name: "jobs",
+        resources: &[Resource { group: "batch", version: "v1", name: "jobs" }],
+        book: Book::Fields { sections: workload::JOB, filled: false },
     },
     Chapter {
         name: "cronjobs",
         resources: &[Resource { group: "batch", version: "v1", name: "cronjobs" }],
-        book: Book::Fields { sections: pod::CRON_SECTIONS, filled: false },
+        book: Book::Fields { sections: workload::CRON_JOB, filled: false },
+    },
+    Chapter {
+        name: "scales",
+        resources: &[
+            Resource { group: "apps", version: "v1", name: "deployments/scale" },
+            Resource { group: "apps", version: "v1", name: "replicasets/scale" },
+            Resource { group: "apps", version: "v1", name: "statefulsets/scale" },
+            core("replicationcontrollers/scale"),
+        ],
+        book: Book::Fields { sections: workload::SCALE, filled: false },
     },
     Chapter {
         name: "ingresses",
         resources: &[Resource { group: "networking.k8s.io", version: "v1", name: "ingresses" }],
         book: Book::Fields { sections: ingress::SECTIONS, filled: false },
+    },
+    Chapter {
+        name: "httproutes",
+        resources: &[Resource { group: "gateway.networking.k8s.io", version: "v1", name: "httproutes" }],
+        book: Book::Fields { sections: route::SECTIONS, filled: false },
     },
     Chapter {
         name: "services",
@@ -91,7 +149,27 @@ pub const CHAPTERS: &[Chapter] = &[
     Chapter {
         name: "endpoints",
         resources: &[core("endpoints"), Resource { group: "discovery.k8s.io", version: "v1", name: "endpointslices" }],
-        book: Book::Writers(ENDPOINT_WRITERS),
+        book: Book::Writers(policy::ENDPOINTS),
+    },
+    Chapter {
+        name: "secrets",
+        resources: &[core("secrets")],
+        book: Book::Fields { sections: secret::SECTIONS, filled: false },
+    },
+    Chapter {
+        name: "configmaps",
+        resources: &[core("configmaps")],
+        book: Book::Fields { sections: metadata::SECTIONS, filled: false },
+    },
+    Chapter {
+        name: "poddisruptionbudgets",
+        resources: &[Resource { group: "policy", version: "v1", name: "poddisruptionbudgets" }],
+        book: Book::Fields { sections: policy::DISRUPTION_BUDGET, filled: false },
+    },
+    Chapter {
+        name: "networkpolicies",
+        resources: &[Resource { group: "networking.k8s.io", version: "v1", name: "networkpolicies" }],
+        book: Book::Writers(policy::NETWORK_POLICY),
     },
 ];
 
@@ -124,16 +202,6 @@ const TEMPLATES: &[Resource] = &[
     Resource { group: "batch", version: "v1", name: "jobs" },
 ];
 
-/// Who writes endpoints in a tool's namespace: the controller manager, by the accounts of its controllers or, where
-/// those are not used, by its own name. A slice that a tool wrote could name another tool's pods.
-const ENDPOINT_WRITERS: &[&str] = &[
-    "system:kube-controller-manager",
-    "system:serviceaccount:kube-system:endpoint-controller",
-    "system:serviceaccount:kube-system:endpointslice-controller",
-    "system:serviceaccount:kube-system:endpointslicemirroring-controller",
-    "system:serviceaccount:kube-system:generic-garbage-collector",
-];
-
 const fn core(name: &'static str) -> Resource {
     Resource { group: "", version: "v1", name }
 }
@@ -150,6 +218,18 @@ pub(super) fn book(kind: Kind, group: &str, resource: &str, subresource: &str) -
         known.group == group && name == resource && sub == subresource
     };
     chapters.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| &chapter.book)
+}
+
+// === impl Writers ===
+
+impl Writers {
+    /// Whether a user is among them.
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.users.iter().any(|known| match known.strip_suffix('*') {
+            Some(start) => user.starts_with(start),
+            None => user == *known,
+        })
+    }
 }
 
 // === impl Section ===
@@ -172,8 +252,19 @@ impl Section {
         metadata.and_then(|metadata| metadata.get("labels")?.get(label)?.as_str()).unwrap_or_default()
     }
 
-    /// How messages begin that speak of this part.
+    /// How messages begin that speak of this part; nothing for the object as a whole.
     pub(super) fn path(&self) -> String {
         self.at.join(".")
+    }
+
+    /// A field of this part, as messages call it.
+    pub(super) fn path_of(&self, field: &str) -> String {
+        self.at.iter().copied().chain([field]).collect::<Vec<_>>().join(".")
+    }
+
+    /// Whether it may only be written where the namespace is a tool's. The object as a whole holds metadata too, which
+    /// must be changeable wherever it is.
+    pub(super) fn needs_tenant(&self) -> bool {
+        !self.open && !self.at.is_empty()
     }
 }

@@ -1,9 +1,10 @@
 //! Pods: the fields of a pod's specification, in a pod or in a template.
 //!
 //! A tool's processes have its own user and group number, no privilege and no way to gain one, see of the node only
-//! the tool's own home and what the configuration lists, and run images of the configured registries. A field that is not here is refused: among them
-//! the node's devices and claims, `nodeName`, `runtimeClassName`, `schedulingGates`, raw block devices, `sysctls`,
-//! `seLinuxOptions` and every kind of volume that mounts something from outside the namespace.
+//! the tool's own home and what the configuration lists, and run images of the configured registries. A field that is
+//! not here is refused: among them the node's devices and claims, `nodeName`, `runtimeClassName`, `schedulingGates`,
+//! raw block devices, `sysctls`, `seLinuxOptions` and every kind of volume that mounts something from outside the
+//! namespace.
 //!
 //! Service accounts: a pod runs as the `default` account of its namespace, to which nothing is granted, so its token
 //! for the API server is harmless, or as one that an operator names on the namespace; a token for another audience
@@ -19,19 +20,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { at: &["metadata"], open: true, fields: POD_METADATA },
 ];
 
-/// What makes pods.
-pub(super) const TEMPLATE_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
-/// What makes jobs.
-pub(super) const CRON_SECTIONS: &[Section] = &[
-    Section { at: &["spec", "jobTemplate", "spec", "template", "spec"], open: false, fields: POD },
-    Section { at: &["spec", "jobTemplate", "spec", "template", "metadata"], open: true, fields: POD_METADATA },
-];
-
-const POD_METADATA: &[Field] = &[
+/// What stands beside it.
+pub(super) const POD_METADATA: &[Field] = &[
     checked("annotations", Rule::Annotation, Node::Annotations { under: ANNOTATION_PREFIXES, keys: ANNOTATIONS }),
     checked("finalizers", Rule::Finalizer, Node::Added(FINALIZERS)),
 ];
@@ -67,7 +57,8 @@ const LONGEST_TOLERATION: i64 = 300;
 
 const CONTAINERS: Node = each("name", &Node::Object(CONTAINER));
 
-const POD: &[Field] = &[
+/// The specification of a pod.
+pub(super) const POD: &[Field] = &[
     any("activeDeadlineSeconds"),
     checked("affinity", Rule::Scheduling, Node::Object(AFFINITY)),
     any("automountServiceAccountToken"),

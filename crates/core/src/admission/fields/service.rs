@@ -2,14 +2,15 @@
 
 use super::super::node::{any, checked, each};
 use super::super::{Field, Node, Rule};
-use super::Section;
+use super::{Section, metadata};
 
 /// A Service.
-pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }];
+pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }, metadata::SECTION];
 
 const SPEC: &[Field] = &[
-    any("clusterIP"),
-    any("clusterIPs"),
+    // An address that a tool chooses may be one that the platform's own Service had a moment ago.
+    checked("clusterIP", Rule::Service, Node::GivenAddress),
+    checked("clusterIPs", Rule::Service, Node::GivenAddress),
     // It has a meaning only for what is refused below; the API server sets it beside that.
     any("externalTrafficPolicy"),
     any("internalTrafficPolicy"),

@@ -1,0 +1,557 @@
+//! What a tool may do by RBAC: every verb of every resource that the API server knows, compared with a table that was
+//! reviewed; and what its rights could be turned into, tried with its own certificate.
+//!
+//! The walk asks the API server itself (SubjectAccessReview), so it sees what roles, bindings and the API server's own
+//! defaults come to together. A new resource, or a right that somebody adds, fails here until it is in `rbac.yaml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+use hearth_core::ToolName;
+use hearth_core::account::objects;
+use hearth_core::account::subject::{Epoch, Identity};
+use hearth_core::names::annotation;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, Error};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::control_admission::stage;
+use crate::control_plane::ControlPlane;
+
+/// The tool, and another that it must not reach.
+const TOOL: &str = "rights";
+const OTHER: &str = "beside";
+
+/// The parts of `deploy/base` that say who may do what.
+const ROLES: &[&str] = &[
+    include_str!("../../../deploy/base/accounts.yaml"),
+    include_str!("../../../deploy/base/admission.yaml"),
+    include_str!("../../../deploy/base/coredns.yaml"),
+    include_str!("../../../deploy/base/image-config.yaml"),
+    include_str!("../../../deploy/base/namespaces.yaml"),
+    include_str!("../../../deploy/base/proxy.yaml"),
+    include_str!("../../../deploy/base/registry-auth.yaml"),
+    include_str!("../../../deploy/base/signer.yaml"),
+    include_str!("../../../deploy/base/tools-user.yaml"),
+];
+
+/// What was reviewed.
+const TABLE: &str = include_str!("rbac.yaml");
+
+/// Where each resource is asked about. The name of the place in the table, and the namespace; the empty one stands for
+/// the cluster, and for all namespaces at once.
+const PLACES: &[(&str, &str)] = &[
+    ("own", "tool-rights"),
+    ("other", "tool-beside"),
+    ("platform", "hearth-system"),
+    ("public", "hearth-public"),
+    ("system", "kube-system"),
+    ("cluster", ""),
+];
+
+/// Verbs that discovery does not list, because they are not done to objects.
+const SPECIAL: &[&str] = &["*", "approve", "attest", "bind", "escalate", "impersonate", "sign", "use"];
+
+/// Resources that exist for such verbs alone.
+const VIRTUAL: &[(&str, &str)] = &[
+    ("", "groups"),
+    ("", "users"),
+    ("authentication.k8s.io", "uids"),
+    ("authentication.k8s.io", "userextras/scopes"),
+    ("certificates.k8s.io", "signers"),
+    ("*", "*"),
+];
+
+fn identity(name: &str) -> Identity {
+    let tool: ToolName = name.parse().unwrap();
+    Identity { tool, epoch: Epoch::of([7; 16]) }
+}
+
+/// The control plane with policies, roles and two tools.
+async fn rights() -> &'static ControlPlane {
+    static READY: OnceCell<()> = OnceCell::const_new();
+    let plane = stage().await;
+    READY.get_or_init(|| set_up(plane)).await;
+    plane
+}
+
+async fn set_up(plane: &ControlPlane) {
+    let admin = plane.admin().await;
+    for namespace in ["hearth-system", "hearth-public"] {
+        apply(&admin, &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })).await;
+    }
+    for (name, uid) in [(TOOL, "50140"), (OTHER, "50141")] {
+        let identity = identity(name);
+        plane.namespace(&identity.tool.namespace(), &[(annotation::UID, uid)]).await.unwrap();
+        let mut binding = serde_json::to_value(objects::binding(&identity)).unwrap();
+        binding["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+        binding["kind"] = "RoleBinding".into();
+        apply(&admin, &binding).await;
+    }
+    for document in ROLES.iter().flat_map(|text| text.split("\n---\n")) {
+        let object: Value = serde_saphyr::from_str(document).unwrap();
+        if object["apiVersion"] == "rbac.authorization.k8s.io/v1" {
+            apply(&admin, &object).await;
+        }
+    }
+}
+
+async fn apply(admin: &Client, object: &Value) {
+    let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let version = text("/apiVersion");
+    let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &text("/kind")));
+    let api: Api<DynamicObject> = match text("/metadata/namespace") {
+        namespace if namespace.is_empty() => Api::all_with(admin.clone(), &resource),
+        namespace => Api::namespaced_with(admin.clone(), &namespace, &resource),
+    };
+    let params = PatchParams::apply("tests").force();
+    let applied = api.patch(&text("/metadata/name"), &params, &Patch::Apply(object)).await;
+    applied.unwrap_or_else(|error| panic!("{}: {error}", text("/metadata/name")));
+}
+
+/// A resource as RBAC knows it: `deployments.apps`, `pods/exec`.
+fn named(group: &str, resource: &str) -> String {
+    match (group, resource.split_once('/')) {
+        ("", _) => resource.to_owned(),
+        (group, None) => format!("{resource}.{group}"),
+        (group, Some((resource, sub))) => format!("{resource}.{group}/{sub}"),
+    }
+}
+
+/// Every resource that discovery lists and the virtual ones, with their verbs, and whether it is in namespaces.
+async fn resources(admin: &Client) -> BTreeMap<(String, String), (bool, BTreeSet<String>)> {
+    let mut lists = vec![(String::new(), admin.list_core_api_resources("v1").await.unwrap())];
+    for group in admin.list_api_groups().await.unwrap().groups {
+        for version in &group.versions {
+            lists.push((group.name.clone(), admin.list_api_group_resources(&version.group_version).await.unwrap()));
+        }
+    }
+    let mut all: BTreeMap<(String, String), (bool, BTreeSet<String>)> = BTreeMap::new();
+    for (group, list) in lists {
+        for resource in list.resources {
+            // A namespace is asked about as being in itself.
+            let itself = group.is_empty() && resource.name.split('/').next() == Some("namespaces");
+            let (namespaced, verbs) = all.entry((group.clone(), resource.name)).or_default();
+            *namespaced |= resource.namespaced || itself;
+            verbs.extend(resource.verbs);
+        }
+    }
+    for (group, resource) in VIRTUAL {
+        all.entry(((*group).to_owned(), (*resource).to_owned())).or_insert((true, BTreeSet::new()));
+    }
+    for (_, verbs) in all.values_mut() {
+        verbs.extend(SPECIAL.iter().map(|&verb| verb.to_owned()));
+    }
+    all
+}
+
+/// Whether the tool may, as the API server says.
+async fn may(admin: &Client, attributes: Value) -> bool {
+    let identity = identity(TOOL);
+    let subject = identity.subject();
+    let groups: Vec<&str> = subject.organizations.iter().map(String::as_str).chain(["system:authenticated"]).collect();
+    let mut spec = json!({ "user": subject.common_name, "groups": groups });
+    spec.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    let review: SubjectAccessReview = serde_json::from_value(json!({ "spec": spec })).unwrap();
+    let answer = Api::all(admin.clone()).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.unwrap().allowed
+}
+
+/// Everything that a tool may do, as the table writes it: place, resource, verbs.
+async fn walk(admin: &Client) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut questions = Vec::new();
+    for ((group, resource), (namespaced, verbs)) in resources(admin).await {
+        for (place, namespace) in PLACES.iter().filter(|(_, namespace)| namespaced || namespace.is_empty()) {
+            for verb in &verbs {
+                questions.push((*place, *namespace, group.clone(), resource.clone(), verb.clone()));
+            }
+        }
+    }
+    assert!(questions.len() > 5_000, "only {} questions: discovery is not complete", questions.len());
+    let answers = stream::iter(questions).map(|(place, namespace, group, resource, verb)| async move {
+        let (name, sub) = resource.split_once('/').unwrap_or((&resource, ""));
+        let attributes = json!({ "resourceAttributes": {
+            "namespace": namespace, "group": group, "resource": name, "subresource": sub, "verb": verb,
+        }});
+        may(admin, attributes).await.then(|| (place, named(&group, &resource), verb))
+    });
+    let mut found: BTreeMap<String, BTreeMap<String, String>> =
+        PLACES.iter().map(|(place, _)| ((*place).to_owned(), BTreeMap::new())).collect();
+    let allowed: BTreeSet<_> = answers.buffer_unordered(16).filter_map(std::future::ready).collect().await;
+    for (place, resource, verb) in allowed {
+        let verbs = found.get_mut(place).unwrap().entry(resource).or_default();
+        *verbs = format!("{verbs} {verb}").trim().to_owned();
+    }
+    found
+}
+
+/// Lines of one that the other lacks.
+fn lacking(one: &Value, two: &Value, sign: char) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (place, resources) in one.as_object().unwrap() {
+        for (resource, verbs) in resources.as_object().into_iter().flatten() {
+            if two[place][resource] != *verbs {
+                lines.push(format!("{sign} {place}: {resource}: {}", verbs.as_str().unwrap_or_default()));
+            }
+        }
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_may_do_what_was_reviewed_and_nothing_else() {
+    let admin = rights().await.admin().await;
+    let found = serde_json::to_value(walk(&admin).await).unwrap();
+    let table: Value = serde_saphyr::from_str(TABLE).unwrap();
+    let mut difference = lacking(&table["resources"], &found, '-');
+    difference.extend(lacking(&found, &table["resources"], '+'));
+    difference.sort_by_key(|line| line.get(2..).map(str::to_owned));
+    assert!(
+        difference.is_empty(),
+        "a tool's rights are not those of rbac.yaml (- is only in the table, + only in the cluster):\n{}",
+        difference.join("\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_reads_what_was_reviewed_beside_resources() {
+    let admin = rights().await.admin().await;
+    let root: Value = admin.request(http::Request::get("/").body(Vec::new()).unwrap()).await.unwrap();
+    let listed = root["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
+    let others = ["/", "/logs", "/metrics/slis", "/debug/pprof/", "/debug/flags/v", "/configz", "/statusz", "/flagz"];
+    let paths: BTreeSet<&str> = listed.chain(others).collect();
+    let table: Value = serde_saphyr::from_str(TABLE).unwrap();
+    let reviewed: Vec<&str> = table["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    let is_reviewed = |path: &str| {
+        reviewed.iter().any(|known| match known.strip_suffix('*') {
+            Some(start) => path.starts_with(start),
+            None => path == *known,
+        })
+    };
+    let mut wrong = Vec::new();
+    for path in paths {
+        for verb in ["get", "post", "put", "patch", "delete"] {
+            let allowed = may(&admin, json!({ "nonResourceAttributes": { "path": path, "verb": verb } })).await;
+            if allowed != (verb == "get" && is_reviewed(path)) {
+                wrong.push(format!("{verb} {path}: {}", if allowed { "allowed" } else { "refused" }));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not as in rbac.yaml:\n{}", wrong.join("\n"));
+}
+
+/// Something that a tool might try: why it would be a gain, and the request.
+struct Attempt {
+    why: &'static str,
+    method: &'static str,
+    path: String,
+    body: Value,
+    /// Who to be instead, as a header says.
+    instead: Option<(&'static str, &'static str)>,
+}
+
+fn attempt(why: &'static str, method: &'static str, path: impl Into<String>, body: Value) -> Attempt {
+    Attempt { why, method, path: path.into(), body, instead: None }
+}
+
+fn impersonation() -> impl Iterator<Item = Attempt> {
+    let whom = [
+        ("an administrator", ("impersonate-user", "admin:ada")),
+        ("the signer", ("impersonate-user", "system:serviceaccount:hearth-system:signer")),
+        ("the own service account", ("impersonate-user", "system:serviceaccount:tool-rights:default")),
+        ("another tool", ("impersonate-user", "tool:beside")),
+        ("the node", ("impersonate-user", "system:node:node")),
+    ];
+    whom.into_iter().map(|(why, header)| Attempt {
+        instead: Some(header),
+        ..attempt(why, "GET", "/api/v1/namespaces/tool-rights/pods", Value::Null)
+    })
+}
+
+/// Rights that would make rights.
+fn escalations() -> Vec<Attempt> {
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let own = format!("{rbac}/namespaces/tool-rights");
+    let role = json!({ "kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io" });
+    let me = json!([{ "kind": "User", "name": "tool:rights", "apiGroup": "rbac.authorization.k8s.io" }]);
+    let rules = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+    let binding = |kind: &str| {
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": "more" },
+                "roleRef": role, "subjects": me })
+    };
+    let token = |account: &str| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+                "metadata": { "name": "token", "annotations": { "kubernetes.io/service-account.name": account } } })
+    };
+    let request = json!({ "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": { "name": "more" },
+        "spec": { "request": "", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"] } });
+    let csr = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let ask = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "audiences": [] } });
+    let patch = json!({ "metadata": { "annotations": { annotation::UID: "50141" } } });
+    vec![
+        attempt("a role", "POST", format!("{own}/roles"), json!({ "metadata": { "name": "more" }, "rules": rules })),
+        attempt("a binding", "POST", format!("{own}/rolebindings"), binding("RoleBinding")),
+        attempt(
+            "another subject",
+            "PATCH",
+            format!("{own}/rolebindings/rights-tool-binding"),
+            json!({ "subjects": me }),
+        ),
+        attempt("more for all tools", "PATCH", format!("{rbac}/clusterroles/tools-user"), json!({ "rules": rules })),
+        attempt("all", "POST", format!("{rbac}/clusterrolebindings"), binding("ClusterRoleBinding")),
+        attempt("a token that never ends", "POST", "/api/v1/namespaces/tool-rights/secrets", token("default")),
+        attempt("the platform's token", "POST", "/api/v1/namespaces/hearth-system/secrets", token("signer")),
+        attempt("a token", "POST", "/api/v1/namespaces/tool-rights/serviceaccounts/default/token", ask.clone()),
+        attempt("a controller's token", "POST", "/api/v1/namespaces/kube-system/serviceaccounts/x/token", ask),
+        attempt(
+            "an account",
+            "POST",
+            "/api/v1/namespaces/tool-rights/serviceaccounts",
+            json!({ "metadata": { "name": "more" } }),
+        ),
+        attempt("a certificate", "POST", csr, request.clone()),
+        attempt("its approval", "PUT", format!("{csr}/more/approval"), request.clone()),
+        attempt("its signature", "PUT", format!("{csr}/more/status"), request),
+        attempt("another number", "PATCH", "/api/v1/namespaces/tool-rights", patch),
+        attempt("a namespace", "POST", "/api/v1/namespaces", json!({ "metadata": { "name": "tool-more" } })),
+        attempt("no namespace", "DELETE", "/api/v1/namespaces/tool-rights", Value::Null),
+        attempt("no quota", "DELETE", "/api/v1/namespaces/tool-rights/resourcequotas/tool-rights", Value::Null),
+        attempt("no limits", "DELETE", "/api/v1/namespaces/tool-rights/limitranges/tool-rights", Value::Null),
+        attempt(
+            "no policies",
+            "DELETE",
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/hearth-tool-pods",
+            Value::Null,
+        ),
+        attempt(
+            "no bindings of policies",
+            "DELETE",
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/hearth-tool-pods",
+            Value::Null,
+        ),
+        attempt(
+            "a webhook",
+            "POST",
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+            json!({ "metadata": { "name": "more" } }),
+        ),
+        attempt(
+            "an API",
+            "POST",
+            "/apis/apiregistration.k8s.io/v1/apiservices",
+            json!({ "metadata": { "name": "v1.more" } }),
+        ),
+        attempt(
+            "a kind",
+            "POST",
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            json!({ "metadata": { "name": "more" } }),
+        ),
+    ]
+}
+
+/// Ways into what others run and keep.
+fn ways_in() -> Vec<Attempt> {
+    let get = |why, path: &str| attempt(why, "GET", path, Value::Null);
+    vec![
+        get("a shell of the platform's", "/api/v1/namespaces/hearth-system/pods/signer/exec?command=sh&stdout=true"),
+        get("a shell of another tool's", "/api/v1/namespaces/tool-beside/pods/web/exec?command=sh&stdout=true"),
+        get("a program of another tool's", "/api/v1/namespaces/tool-beside/pods/web/attach?stdout=true"),
+        get("a port of another tool's", "/api/v1/namespaces/tool-beside/pods/web/portforward?ports=8000"),
+        get("what another tool writes", "/api/v1/namespaces/tool-beside/pods/web/log"),
+        get("the kubelet", "/api/v1/nodes/node/proxy/pods"),
+        get("the node's files", "/api/v1/nodes/node/proxy/logs/"),
+        get("the own pod through the API server", "/api/v1/namespaces/tool-rights/pods/web/proxy/"),
+        get("a service of the platform's", "/api/v1/namespaces/hearth-system/services/https:registry:443/proxy/"),
+        get("another tool's secrets", "/api/v1/namespaces/tool-beside/secrets"),
+        get("the platform's secrets", "/api/v1/namespaces/hearth-system/secrets"),
+        get("everybody's secrets", "/api/v1/secrets"),
+        get("everybody's pods", "/api/v1/pods"),
+        get("the nodes", "/api/v1/nodes"),
+        get("the API server's figures", "/metrics"),
+        attempt(
+            "a container in another's pod",
+            "PATCH",
+            "/api/v1/namespaces/tool-beside/pods/web/ephemeralcontainers",
+            json!({ "spec": {} }),
+        ),
+        attempt("another's pod away", "DELETE", "/api/v1/namespaces/tool-beside/pods/web", Value::Null),
+        attempt(
+            "a place on a node",
+            "POST",
+            "/api/v1/namespaces/tool-rights/pods/web/binding",
+            json!({ "metadata": { "name": "web" }, "target": { "name": "node" } }),
+        ),
+        attempt(
+            "a status",
+            "PATCH",
+            "/api/v1/namespaces/tool-rights/pods/web/status",
+            json!({ "status": { "phase": "Running" } }),
+        ),
+        attempt(
+            "another's list of types",
+            "PATCH",
+            "/api/v1/namespaces/hearth-public/configmaps/image-config",
+            json!({ "data": {} }),
+        ),
+        attempt(
+            "a leader's place",
+            "POST",
+            "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
+            json!({ "metadata": { "name": "more" } }),
+        ),
+    ]
+}
+
+/// What a controller with more rights would do for the tool.
+fn deputies() -> Vec<Attempt> {
+    let own = "/api/v1/namespaces/tool-rights";
+    let container = json!([{ "name": "a", "image": "registry.hearth.internal/a" }]);
+    let labels = json!({ "name": "a" });
+    let workload = |kind: &str, spec: Value| {
+        let mut object = json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": "deputy" }, "spec": {
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": container } },
+        }});
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        object
+    };
+    let claim = json!({ "metadata": { "name": "d" }, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    let mut account = workload("Deployment", json!({}));
+    account["spec"]["template"]["spec"]["serviceAccountName"] = "deployer".into();
+    let addresses = json!({ "apiVersion": "v1", "kind": "Endpoints", "metadata": { "name": "a" },
+        "subsets": [{ "addresses": [{ "ip": "10.244.0.9" }], "ports": [{ "port": 8000 }] }] });
+    let slice = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": { "name": "a" },
+        "addressType": "IPv4", "endpoints": [{ "addresses": ["10.244.0.9"] }] });
+    let stay = json!({ "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "stay", "finalizers": ["example.org/stay"] } });
+    let network = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": { "name": "open" }, "spec": { "podSelector": {}, "ingress": [{}] } });
+    let budget = json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "hold" },
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": labels } } });
+    vec![
+        attempt("the mirroring controller", "POST", format!("{own}/endpoints"), addresses),
+        attempt(
+            "kube-proxy and the front door",
+            "POST",
+            "/apis/discovery.k8s.io/v1/namespaces/tool-rights/endpointslices",
+            slice,
+        ),
+        attempt(
+            "the controller of StatefulSets",
+            "POST",
+            "/apis/apps/v1/namespaces/tool-rights/statefulsets",
+            workload("StatefulSet", json!({ "serviceName": "a", "volumeClaimTemplates": [claim.clone()] })),
+        ),
+        attempt("a provisioner", "POST", format!("{own}/persistentvolumeclaims"), claim),
+        attempt("the controller of Deployments", "POST", "/apis/apps/v1/namespaces/tool-rights/deployments", account),
+        attempt(
+            "the controller of DaemonSets",
+            "POST",
+            "/apis/apps/v1/namespaces/tool-rights/daemonsets",
+            workload("DaemonSet", json!({})),
+        ),
+        attempt("the controller of namespaces", "POST", format!("{own}/configmaps"), stay),
+        attempt("the network", "POST", "/apis/networking.k8s.io/v1/namespaces/tool-rights/networkpolicies", network),
+        attempt(
+            "whoever empties a node",
+            "POST",
+            "/apis/policy/v1/namespaces/tool-rights/poddisruptionbudgets",
+            budget,
+        ),
+        attempt(
+            "the autoscaler",
+            "POST",
+            "/apis/autoscaling/v2/namespaces/tool-rights/horizontalpodautoscalers",
+            json!({ "metadata": { "name": "a" } }),
+        ),
+        attempt(
+            "a number of pods beside the workload",
+            "PATCH",
+            "/apis/apps/v1/namespaces/tool-rights/deployments/scaled/scale",
+            json!({ "spec": { "replicas": 101 } }),
+        ),
+    ]
+}
+
+/// The status that an attempt meets, and what it says.
+async fn tried(client: &Client, attempt: &Attempt) -> (u16, String) {
+    let mut request = http::Request::builder().method(attempt.method).uri(&attempt.path);
+    let kind = if attempt.method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    request = request.header("content-type", kind);
+    if let Some((header, value)) = attempt.instead {
+        request = request.header(header, value);
+    }
+    let body = if attempt.body.is_null() { Vec::new() } else { serde_json::to_vec(&attempt.body).unwrap() };
+    match client.request_text(request.body(body).unwrap()).await {
+        Ok(text) => (200, text),
+        Err(Error::Api(status)) => (status.code, status.message.clone()),
+        Err(error) => (0, error.to_string()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tools_rights_cannot_be_turned_into_others() {
+    let plane = rights().await;
+    let client = plane.certified(&identity(TOOL).subject()).await;
+    // It is the tool that tries: what it may do, it can.
+    let own = "/api/v1/namespaces/tool-rights";
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "scaled" }, "spec": {
+        "replicas": 0, "selector": { "matchLabels": { "name": "a" } },
+        "template": { "metadata": { "labels": { "name": "a" } },
+                      "spec": { "containers": [{ "name": "a", "image": "registry.hearth.internal/a" }] } },
+    }});
+    let deployments = "/apis/apps/v1/namespaces/tool-rights/deployments";
+    let allowed = [
+        attempt("to look", "GET", format!("{own}/pods"), Value::Null),
+        attempt(
+            "to keep",
+            "POST",
+            format!("{own}/configmaps"),
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "mine" } }),
+        ),
+        attempt(
+            "to keep secret",
+            "POST",
+            format!("{own}/secrets"),
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "mine" } }),
+        ),
+        attempt("to run", "POST", deployments, deployment),
+        attempt("to run more", "PATCH", format!("{deployments}/scaled/scale"), json!({ "spec": { "replicas": 3 } })),
+    ];
+    for attempt in &allowed {
+        let (code, text) = tried(&client, attempt).await;
+        assert_eq!(code, 200, "{}: {} {}: {text}", attempt.why, attempt.method, attempt.path);
+    }
+    let mut got = Vec::new();
+    let attempts = escalations().into_iter().chain(ways_in()).chain(deputies()).chain(impersonation());
+    for attempt in attempts {
+        let (code, text) = tried(&client, &attempt).await;
+        if code != 403 {
+            got.push(format!("{}: {} {}: {code} {text}", attempt.why, attempt.method, attempt.path));
+        }
+    }
+    assert!(got.is_empty(), "not refused:\n{}", got.join("\n"));
+}
+
+#[test]
+fn an_observer_only_looks_and_not_into_things() {
+    let documents = ROLES.iter().flat_map(|text| text.split("\n---\n"));
+    let mut roles = documents.map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
+    let role = roles.find(|role| role["metadata"]["name"] == "tool-observer" && role["kind"] == "ClusterRole").unwrap();
+    for rule in role["rules"].as_array().unwrap() {
+        assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "{rule}");
+        for resource in rule["resources"].as_array().unwrap() {
+            let resource = resource.as_str().unwrap();
+            let (name, sub) = resource.split_once('/').unwrap_or((resource, ""));
+            assert!(!resource.contains('*') && !["secrets", "configmaps"].contains(&name), "{resource}");
+            assert!(["", "status", "scale"].contains(&sub), "{resource}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod control_admission;
 mod control_gateway;
 mod control_plane;
 mod control_pods;
+mod control_quota;
 mod control_rbac;
 mod control_webhook;
 mod platform;

@@ -3,7 +3,7 @@
 //! There is no default backend (it would answer for every host), no certificate (TLS is the front door's) and no
 //! annotation that another program could read as configuration.
 
-use super::super::node::{always, checked};
+use super::super::node::{always, any, checked};
 use super::super::{Field, Node, Rule};
 use super::{Section, metadata};
 use crate::names;
@@ -60,9 +60,11 @@ const RULE: &[Field] = &[
 const PATHS: Node = Node::Each { key: "path", node: &Node::Object(PATH), most: MOST_PATHS };
 
 const PATH: &[Field] = &[
-    always("backend", Rule::Path, Node::Object(&[always("service", Rule::Path, Node::Any)])),
+    always("backend", Rule::Path, Node::Object(&[always("service", Rule::Path, Node::Object(SERVICE))])),
     always("path", Rule::Path, Node::PlainPath),
     always("pathType", Rule::Path, Node::OneOf(&["Exact", "Prefix"])),
 ];
+
+const SERVICE: &[Field] = &[any("name"), checked("port", Rule::Path, Node::Object(&[any("name"), any("number")]))];
 
 const TLS: &[Field] = &[checked("hosts", Rule::Host, Node::Each { key: "", node: &Node::OwnHost, most: MOST_RULES })];

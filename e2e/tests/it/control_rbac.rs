@@ -1,8 +1,8 @@
 //! What a tool may do by RBAC: every verb of every resource that the API server knows, compared with a table that was
 //! reviewed; and what its rights could be turned into, tried with its own certificate.
 //!
-//! The walk asks the API server itself (SubjectAccessReview), so it sees what roles, bindings and the API server's own
-//! defaults come to together. A new resource, or a right that somebody adds, fails here until it is in `rbac.yaml`.
+//! The walk asks the API server itself (`SubjectAccessReview`), so it sees what roles, bindings and the API server's
+//! own defaults come to together. A new resource, or a right that somebody adds, fails here until it is in `rbac.yaml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,8 +18,8 @@ use crate::directory_entry::{Tool, ToolState};
 use crate::{ToolName, names};
 
 /// What a tool may use altogether. Beside the original's: what a node's disk holds for it, and what controllers and
-/// etcd keep. A Deployment has as many old ReplicaSets as admission lets it keep (10), its own, and another while it is
-/// replaced: 36 for three of them, and some made by hand. Claims of storage are made by administrators.
+/// etcd keep. A Deployment has as many old `ReplicaSets` as admission lets it keep (10), its own, and another while it
+/// is replaced: 36 for three of them, and some made by hand. Claims of storage are made by administrators.
 const QUOTA: &[(&str, &str)] = &[
     ("configmaps", "10"),
     ("count/cronjobs.batch", "50"),

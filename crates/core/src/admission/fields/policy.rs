@@ -4,7 +4,7 @@ use super::super::node::{always, any};
 use super::super::{Field, Node, Rule};
 use super::{Section, Writers, metadata};
 
-/// A PodDisruptionBudget: one pod of those that it selects may always be missing. `minAvailable` is refused, since it
+/// A `PodDisruptionBudget`: one pod of those that it selects may always be missing. `minAvailable` is refused, since it
 /// can be as high as the number of pods; pods that are not ready may be evicted, or one that never becomes ready would
 /// keep its node from being emptied.
 pub(super) const DISRUPTION_BUDGET: &[Section] =

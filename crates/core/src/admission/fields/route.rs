@@ -1,4 +1,4 @@
-//! HTTPRoutes of the Gateway API: a tool's own hosts, through the platform's Gateway, to Services of its namespace.
+//! `HTTPRoutes` of the Gateway API: a tool's own hosts, through the platform's Gateway, to Services of its namespace.
 //!
 //! Fields of the API's standard channel only. Nothing is mirrored or rewritten, and no filter of another program's
 //! runs. Where the API is not installed, nothing here is ever asked.
@@ -8,7 +8,7 @@ use super::super::{Field, Node, Rule};
 use super::{Section, metadata};
 use crate::names;
 
-/// An HTTPRoute.
+/// An `HTTPRoute`.
 pub(super) const SECTIONS: &[Section] = &[Section { at: &["spec"], open: false, fields: SPEC }, metadata::SECTION];
 
 /// The API's own limits of lists.

@@ -1,4 +1,4 @@
-//! What makes pods: Deployments and their like, Jobs and CronJobs. Beside the template, which is judged as a pod is.
+//! What makes pods: Deployments and their like, Jobs and `CronJobs`. Beside the template, which is judged as a pod is.
 //!
 //! Numbers are bounded far above what a tool's quota lets run, and low enough that a slip of the keyboard does not
 //! keep the controllers busy: a controller tries again and again to make what the quota refuses, and each object of a
@@ -21,7 +21,7 @@ const MOST_COMPLETIONS: Node = Node::AtMost(10_000);
 /// Failures after which a Job is given up; the API's own default is 6.
 const MOST_FAILURES: Node = Node::AtMost(100);
 
-/// Old ReplicaSets, revisions and Jobs that are kept: the API's own default for revisions. The quota of ReplicaSets
+/// Old `ReplicaSets`, revisions and Jobs that are kept: the API's own default for revisions. The quota of `ReplicaSets`
 /// counts on it.
 const MOST_KEPT: Node = Node::AtMost(10);
 
@@ -52,7 +52,7 @@ pub(super) const DEPLOYMENT: &[Section] = &[
     metadata::SECTION,
 ];
 
-/// A ReplicaSet.
+/// A `ReplicaSet`.
 pub(super) const REPLICA_SET: &[Section] = &[
     TEMPLATE_SPEC,
     TEMPLATE_METADATA,
@@ -65,10 +65,10 @@ pub(super) const REPLICA_SET: &[Section] = &[
     metadata::SECTION,
 ];
 
-/// A ReplicationController has what a ReplicaSet has.
+/// A `ReplicationController` has what a `ReplicaSet` has.
 pub(super) const REPLICATION_CONTROLLER: &[Section] = REPLICA_SET;
 
-/// A StatefulSet, without storage of its own.
+/// A `StatefulSet`, without storage of its own.
 pub(super) const STATEFUL_SET: &[Section] = &[
     TEMPLATE_SPEC,
     TEMPLATE_METADATA,
@@ -87,7 +87,7 @@ pub(super) const STATEFUL_SET: &[Section] = &[
     metadata::SECTION,
 ];
 
-/// A DaemonSet. Tools may not write one; what the platform puts into a tool's namespace is judged alike.
+/// A `DaemonSet`. Tools may not write one; what the platform puts into a tool's namespace is judged alike.
 pub(super) const DAEMON_SET: &[Section] = &[
     TEMPLATE_SPEC,
     TEMPLATE_METADATA,
@@ -104,7 +104,7 @@ pub(super) const DAEMON_SET: &[Section] = &[
 /// A Job.
 pub(super) const JOB: &[Section] = &[TEMPLATE_SPEC, TEMPLATE_METADATA, spec(JOB_SPEC), metadata::SECTION];
 
-/// A CronJob.
+/// A `CronJob`.
 pub(super) const CRON_JOB: &[Section] = &[
     Section { at: &["spec", "jobTemplate", "spec", "template", "spec"], open: false, fields: POD },
     Section { at: &["spec", "jobTemplate", "spec", "template", "metadata"], open: true, fields: POD_METADATA },

@@ -5,6 +5,7 @@
 
 mod mount;
 mod namespaces;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -56,22 +56,7 @@ impl<'a> Check<'a> {
         }
         for field in section.fields.iter().filter(|field| !same(field.name)) {
             self.before = before.and_then(|before| present(before, field.name));
-            match (&field.node, self.before) {
-                (Node::Added(texts), Some(before)) => self.added(field, texts, object, before),
-                _ => self.field(field, object),
-            }
-        }
-    }
-
-    /// Judges only those entries of a list of texts that were not in it before.
-    fn added(&mut self, field: &Field, texts: &[&str], object: &Map<String, Value>, before: &Value) {
-        let before = before.as_array().map_or(&[][..], Vec::as_slice);
-        let Some(value) = present(object, field.name) else { return };
-        let kept = value.as_array().is_some_and(|list| {
-            list.iter().all(|entry| before.contains(entry) || entry.as_str().is_some_and(|text| texts.contains(&text)))
-        });
-        if !kept {
-            self.below(field.name, |check| check.refuse(&field.node, field.rule, value));
+            self.field(field, object);
         }
     }
 
@@ -114,9 +99,6 @@ impl<'a> Check<'a> {
                 address => is_given(address),
             },
             Node::NotEmpty => value.as_array().is_some_and(|list| !list.is_empty()),
-            Node::Added(texts) => value
-                .as_array()
-                .is_some_and(|list| list.iter().all(|entry| entry.as_str().is_some_and(|text| texts.contains(&text)))),
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
@@ -129,6 +111,10 @@ impl<'a> Check<'a> {
             },
             Node::Open(fields) => match value.as_object() {
                 Some(object) => return fields.iter().for_each(|field| self.field(field, object)),
+                None => false,
+            },
+            Node::Added(texts) => match value.as_array() {
+                Some(list) => return self.added(node, texts, rule, list),
                 None => false,
             },
             Node::Each { key, node: entry, most } => match value.as_array() {
@@ -183,6 +169,16 @@ impl<'a> Check<'a> {
                 }
             }
             None => self.found.push(Violation::value(rule, &self.path, value, &expected)),
+        }
+    }
+
+    /// Judges only those entries of a list of texts that were not in it before.
+    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
+        let before = self.before.and_then(Value::as_array);
+        let kept = |entry: &Value| before.is_some_and(|before| before.contains(entry));
+        let listed = |entry: &Value| entry.as_str().is_some_and(|text| texts.contains(&text));
+        for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
+            self.step(&format!("[{index}]"), |check| check.refuse(node, rule, entry));
         }
     }
 

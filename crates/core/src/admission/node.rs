@@ -78,7 +78,7 @@ pub enum Node {
     },
     /// A list with at least one entry.
     NotEmpty,
-    /// A list of texts; a change adds none but these, and may keep or remove any other.
+    /// A list of texts; a change adds none but these, and may keep or remove any other. Only for a field of a section.
     Added(&'static [&'static str]),
     /// A list of texts in which this one is.
     Has(&'static str),
@@ -151,7 +151,6 @@ impl Node {
             ),
             Self::GivenAddress => "it must be left out or \"None\": the cluster gives addresses".to_owned(),
             Self::NotEmpty => "it must not be empty".to_owned(),
-            Self::Added(texts) => format!("only {} may be added", list(texts)),
             Self::OneLines { longest, but } => {
                 format!("all but {but} must be one line of {longest} characters at most")
             }
@@ -186,6 +185,7 @@ impl Node {
                     listed.collect::<Vec<_>>().join(", ")
                 )
             }
+            Self::Added(texts) => format!("only {} may be added", list(texts)),
             Self::All(nodes) => {
                 nodes.iter().map(|node| node.expected(rules, tool, uid)).collect::<Vec<_>>().join(", and ")
             }

@@ -278,8 +278,6 @@ fn messages_repeat_little_of_what_was_sent_and_nothing_invisible() {
 #[test]
 fn every_rule_has_its_place_in_the_document() {
     let document = include_str!("../../../../docs/rules.md");
-    for rule in Rule::ALL {
-        let headings = document.lines().filter(|line| *line == format!("### {}", rule.name()));
-        assert_eq!(headings.count(), 1, "{}", rule.name());
-    }
+    let places: Vec<&str> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    assert_eq!(places, Rule::ALL.iter().map(|rule| rule.name()).collect::<Vec<_>>());
 }

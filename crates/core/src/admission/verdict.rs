@@ -5,7 +5,7 @@ use std::fmt;
 use super::Rules;
 use super::fields::Writers;
 
-/// Which part of the rulebook a refusal is counted under. The names are metric labels.
+/// Which part of the rulebook a refusal is counted under, in the order of `docs/rules.md`. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// The namespace is not that of a tool.
@@ -28,26 +28,26 @@ pub enum Rule {
     Scheduling,
     /// What of a node a container uses.
     Resources,
-    /// The hosts of an Ingress.
-    Host,
-    /// The paths of an Ingress.
-    Path,
     /// Annotations with a meaning to other programs.
     Annotation,
-    /// Kinds of Services.
-    Service,
-    /// Who writes endpoints.
-    Endpoints,
-    /// Who writes network policies.
-    Network,
-    /// Budgets that could keep a node from being emptied.
-    Disruption,
-    /// Types of Secrets.
-    Secret,
-    /// Finalizers that nothing removes.
+    /// Who has to agree before an object is gone: finalizers that nothing removes.
     Finalizer,
     /// Numbers that keep controllers busy.
     Limit,
+    /// The hosts of Ingresses and HTTPRoutes.
+    Host,
+    /// Their paths, and where these lead.
+    Path,
+    /// Kinds of Services, and their addresses.
+    Service,
+    /// Who writes endpoints.
+    Endpoints,
+    /// Types of Secrets.
+    Secret,
+    /// Budgets that could keep a node from being emptied.
+    Disruption,
+    /// Who writes network policies.
+    Network,
 }
 
 /// One thing that is wrong.
@@ -100,16 +100,16 @@ impl Rule {
         Self::Account,
         Self::Scheduling,
         Self::Resources,
-        Self::Host,
-        Self::Path,
         Self::Annotation,
-        Self::Service,
-        Self::Endpoints,
-        Self::Network,
-        Self::Disruption,
-        Self::Secret,
         Self::Finalizer,
         Self::Limit,
+        Self::Host,
+        Self::Path,
+        Self::Service,
+        Self::Endpoints,
+        Self::Secret,
+        Self::Disruption,
+        Self::Network,
     ];
 
     /// The rule's name in metrics and logs.
@@ -125,16 +125,16 @@ impl Rule {
             Self::Account => "account",
             Self::Scheduling => "scheduling",
             Self::Resources => "resources",
-            Self::Host => "host",
-            Self::Path => "path",
             Self::Annotation => "annotation",
-            Self::Service => "service",
-            Self::Endpoints => "endpoints",
-            Self::Network => "network",
-            Self::Disruption => "disruption",
-            Self::Secret => "secret",
             Self::Finalizer => "finalizer",
             Self::Limit => "limit",
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Service => "service",
+            Self::Endpoints => "endpoints",
+            Self::Secret => "secret",
+            Self::Disruption => "disruption",
+            Self::Network => "network",
         }
     }
 }

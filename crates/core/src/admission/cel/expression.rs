@@ -72,7 +72,9 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
         Node::LegacyPaths => legacy_paths(&legacy(), value, depth),
         Node::PlainPath => plain_path(value),
         Node::NotEmpty => format!("{value}.size() > 0"),
-        Node::Added(texts) => added(texts, value, None),
+        Node::Added(texts) => {
+            format!("{value}.all(k, k in {} || k in {}.orValue([]))", list(texts), before(value))
+        }
         Node::OneLines { longest, but } => {
             let line = format!("{value}[k].size() <= {longest} && !{value}[k].matches({CONTROL})");
             format!("{value}.all(k, k == {} || ({line}))", literal(but))
@@ -114,12 +116,6 @@ fn annotations(under: &[&str], keys: &[&str], value: &str) -> String {
 fn before(value: &str) -> String {
     let (section, name) = value.rsplit_once('.').unwrap_or((value, ""));
     format!("{}[?{}]", section.replacen("variables.now", "variables.before", 1), literal(name))
-}
-
-/// Whether a list of texts adds none but these to what was there before.
-pub(super) fn added(texts: &[&str], value: &str, before: Option<&str>) -> String {
-    let kept = before.map(|before| format!(" || f in {before}")).unwrap_or_default();
-    format!("{value}.all(f, f in {}{kept})", list(texts))
 }
 
 /// The counterpart of `path::is_plain`.

@@ -2,9 +2,9 @@
 //!
 //! [`policies`] writes the tables of [`super::fields`] out as `ValidatingAdmissionPolicy` objects, one for each
 //! chapter of the tools' and of the platform's namespaces, one `MutatingAdmissionPolicy` that fills in what a pod leaves
-//! out, and one that leaves the addresses of Services to the cluster. Domains, registries and namespaces
-//! stand in them as literals; a tool's number and name are read from the namespace of the request. Nothing here looks
-//! at objects: what the expressions mean is tried against a real API server, case by case beside [`super::review`].
+//! out, and one that leaves the addresses of Services to the cluster. Domains, registries and namespaces stand in them
+//! as literals; a tool's number and name are read from the namespace of the request. Nothing here looks at objects:
+//! what the expressions mean is tried against a real API server, case by case beside [`super::review`].
 
 mod address;
 mod expression;
@@ -268,7 +268,6 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn known_tenant(&self) -> Value {
         let message = super::Violation::tenant(self.rules, "NAMESPACE").message;
-        let message = format!("{message} ({})", Rule::Tenant.page());
         let (start, end) = message.split_once("NAMESPACE").unwrap_or((&message, ""));
         json!({
             "expression": format!("variables.known || (variables.updating && {} == {})", self.now, self.before),
@@ -353,15 +352,7 @@ impl Writer<'_> {
     }
 
     fn single(&self, field: &Field) -> Option<Value> {
-        let ok = match &field.node {
-            Node::Added(texts) => {
-                let (value, before) =
-                    (format!("{}.{}", self.now, field.name), format!("{}.?{}", self.before, field.name));
-                let added = expression::added(texts, &value, Some(&format!("{before}.orValue([])")));
-                format!("!has({value}) || {added}")
-            }
-            _ => expression::field(self.rules, field, &self.now, self.filled, 1)?,
-        };
+        let ok = expression::field(self.rules, field, &self.now, self.filled, 1)?;
         let at = self.section.path_of(field.name);
         let told = format!("{at}: {}", message::expected(self.rules, field, self.filled));
         Some(message::plain(&format!("{} || ({ok})", self.unchanged(field.name)), &told, field.rule))

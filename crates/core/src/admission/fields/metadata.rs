@@ -1,8 +1,8 @@
 //! Metadata of every kind that tools write.
 //!
 //! A finalizer that no controller removes keeps its object, and with it the whole namespace, from going for ever. So
-//! tools add none but the two that the garbage collector itself handles. The rest of metadata is checked by the API
-//! server. What a chapter says of annotations stands in its own file.
+//! tools add none but the two that the garbage collector itself handles; pods have one more, in `pod`. The rest of
+//! metadata is checked by the API server. What a chapter says of annotations stands in its own file.
 
 use super::super::node::checked;
 use super::super::{Field, Node, Rule};

@@ -138,6 +138,11 @@ pub const CHAPTERS: &[Chapter] = &[
         book: Book::Fields { sections: ingress::SECTIONS, filled: false },
     },
     Chapter {
+        name: "httproutes",
+        resources: &[Resource { group: "gateway.networking.k8s.io", version: "v1", name: "httproutes" }],
+        book: Book::Fields { sections: route::SECTIONS, filled: false },
+    },
+    Chapter {
         name: "services",
         resources: &[core("services")],
         book: Book::Fields { sections: service::SECTIONS, filled: false },
@@ -146,11 +151,6 @@ pub const CHAPTERS: &[Chapter] = &[
         name: "endpoints",
         resources: &[core("endpoints"), Resource { group: "discovery.k8s.io", version: "v1", name: "endpointslices" }],
         book: Book::Writers(policy::ENDPOINTS),
-    },
-    Chapter {
-        name: "httproutes",
-        resources: &[Resource { group: "gateway.networking.k8s.io", version: "v1", name: "httproutes" }],
-        book: Book::Fields { sections: route::SECTIONS, filled: false },
     },
     Chapter {
         name: "secrets",

@@ -1,9 +1,10 @@
 //! Pods: the fields of a pod's specification, in a pod or in a template.
 //!
 //! A tool's processes have its own user and group number, no privilege and no way to gain one, see of the node only
-//! the tool's own home and what the configuration lists, and run images of the configured registries. A field that is not here is refused: among them
-//! the node's devices and claims, `nodeName`, `runtimeClassName`, `schedulingGates`, raw block devices, `sysctls`,
-//! `seLinuxOptions` and every kind of volume that mounts something from outside the namespace.
+//! the tool's own home and what the configuration lists, and run images of the configured registries. A field that is
+//! not here is refused: among them the node's devices and claims, `nodeName`, `runtimeClassName`, `schedulingGates`,
+//! raw block devices, `sysctls`, `seLinuxOptions` and every kind of volume that mounts something from outside the
+//! namespace.
 //!
 //! Service accounts: a pod runs as the `default` account of its namespace, to which nothing is granted, so its token
 //! for the API server is harmless, or as one that an operator names on the namespace; a token for another audience

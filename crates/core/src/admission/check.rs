@@ -2,12 +2,16 @@
 //!
 //! Every arm here has its counterpart in `cel::render`, and the shared cases hold them together.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use super::fields::Section;
+use super::json::{Map, Value};
 use super::tenant::Tenant;
 use super::{Field, Need, Node, Rule, Rules, Violation};
 use crate::image::ImageRef;
+
+/// About how many faults are collected. A message shows fewer, and each takes memory: a list may have very many.
+const MOST_FOUND: usize = 200;
 
 /// One walk through an object.
 pub(super) struct Check<'a> {
@@ -33,35 +37,37 @@ impl<'a> Check<'a> {
     }
 
     /// Judges a section of an object on the fields that differ from `before`.
-    pub(super) fn top(&mut self, section: &Section, object: &Map<String, Value>, before: Option<&Map<String, Value>>) {
+    pub(super) fn top(&mut self, section: &Section, object: &Map<'_>, before: Option<&Map<'_>>) {
         let same = |name: &str| before.is_some_and(|before| present(before, name) == present(object, name));
-        for name in object.keys().filter(|name| !section.open && !same(name)) {
-            self.listed(section.fields, object, name);
+        for (name, value) in object.iter().filter(|(name, _)| !section.open && !same(name)) {
+            self.listed(section.fields, name, value);
         }
         for field in section.fields.iter().filter(|field| !same(field.name)) {
             self.field(field, object);
         }
     }
 
-    fn listed(&mut self, fields: &[Field], object: &Map<String, Value>, name: &str) {
-        if present(object, name).is_some() && !fields.iter().any(|field| field.name == name) {
+    fn listed(&mut self, fields: &[Field], name: &str, value: &Value<'_>) {
+        if !value.is_null() && !fields.iter().any(|field| field.name == name) {
             self.found.push(Violation::unlisted(&format!("{}.{name}", self.path)));
         }
     }
 
-    fn field(&mut self, field: &Field, object: &Map<String, Value>) {
-        self.below(&format!(".{}", field.name), |check| match present(object, field.name) {
+    fn field(&mut self, field: &Field, object: &Map<'_>) {
+        let value = present(object, field.name);
+        if value.is_none() && (field.need == Need::Optional || (field.need == Need::Filled && !self.filled)) {
+            return;
+        }
+        self.below(&[".", field.name], |check| match value {
             Some(value) => check.node(&field.node, field.rule, value),
             None => {
-                if field.need == Need::Always || (field.need == Need::Filled && check.filled) {
-                    let expected = check.expected(&field.node);
-                    check.found.push(Violation::missing(field.rule, &check.path, &expected));
-                }
+                let expected = check.expected(&field.node);
+                check.found.push(Violation::missing(field.rule, &check.path, &expected));
             }
         });
     }
 
-    fn node(&mut self, node: &Node, rule: Rule, value: &Value) {
+    fn node(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
         let right = match node {
             Node::Any => true,
             Node::OneOf(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
@@ -95,39 +101,45 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn object(&mut self, fields: &[Field], object: &Map<String, Value>) {
-        object.keys().for_each(|name| self.listed(fields, object, name));
+    fn object(&mut self, fields: &[Field], object: &Map<'_>) {
+        object.iter().for_each(|(name, value)| self.listed(fields, name, value));
         fields.iter().for_each(|field| self.field(field, object));
     }
 
-    fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value]) {
+    fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value<'_>]) {
         for (index, entry) in list.iter().enumerate() {
+            if self.found.len() >= MOST_FOUND {
+                return;
+            }
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let step = name.map_or_else(|| format!("[{index}]"), |name| format!("[{name}]"));
-            self.below(&step, |check| check.node(node, rule, entry));
+            let name = name.map_or_else(|| Cow::Owned(index.to_string()), Cow::Borrowed);
+            self.below(&["[", &name, "]"], |check| check.node(node, rule, entry));
         }
     }
 
-    fn keys(&mut self, node: &Node, rule: Rule, value: &Value) {
+    fn keys(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
         let wrong = |key: &str| match node {
             Node::KeysWithin(keys) => !keys.contains(&key),
             Node::NoKeyUnder(starts) => starts.iter().any(|start| key.starts_with(start)),
             _ => false,
         };
-        let expected = self.expected(node);
         match value.as_object() {
             Some(map) => {
-                for (key, value) in map.iter().filter(|(key, _)| wrong(key)) {
+                for (key, value) in map.iter().filter(|(key, _)| wrong(key)).take(MOST_FOUND) {
+                    let expected = self.expected(node);
                     self.found.push(Violation::value(rule, &format!("{}[{key}]", self.path), value, &expected));
                 }
             }
-            None => self.found.push(Violation::value(rule, &self.path, value, &expected)),
+            None => {
+                let expected = self.expected(node);
+                self.found.push(Violation::value(rule, &self.path, value, &expected));
+            }
         }
     }
 
-    fn below(&mut self, step: &str, judge: impl FnOnce(&mut Self)) {
+    fn below(&mut self, step: &[&str], judge: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        self.path.push_str(step);
+        self.path.extend(step.iter().copied());
         judge(self);
         self.path.truncate(length);
     }
@@ -145,12 +157,12 @@ impl<'a> Check<'a> {
             .is_ok_and(|image| self.rules.registries.iter().any(|allowed| image.repository().is_within(allowed)))
     }
 
-    fn has_own_legacy_paths(&self, rule: &Value) -> bool {
+    fn has_own_legacy_paths(&self, rule: &Value<'_>) -> bool {
         if rule.get("host").and_then(Value::as_str) != Some(self.rules.domains.legacy.as_str()) {
             return true;
         }
         let paths = rule.pointer("/http/paths").and_then(Value::as_array);
-        let path = |entry: &Value| entry.get("path").and_then(Value::as_str).map(str::to_owned);
+        let path = |entry: &Value<'_>| entry.get("path").and_then(Value::as_str).map(str::to_owned);
         paths.is_some_and(|paths| {
             paths.iter().all(|entry| path(entry).is_some_and(|path| is_plainly_below(&path, &self.tenant.tool)))
         })
@@ -158,7 +170,7 @@ impl<'a> Check<'a> {
 }
 
 /// A field that is there: null is not.
-fn present<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn present<'v, 'a>(object: &'v Map<'a>, name: &str) -> Option<&'v Value<'a>> {
     object.get(name).filter(|value| !value.is_null())
 }
 

@@ -13,13 +13,15 @@
 pub mod cel;
 mod check;
 pub mod fields;
+pub mod json;
 mod node;
 mod tenant;
 mod verdict;
+pub mod wire;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::host::Domains;
 use crate::image::Repository;
@@ -61,9 +63,9 @@ pub enum Operation {
     Other,
 }
 
-/// What the API server asks about.
+/// What the API server asks about. Its objects are [`Value`]s, or [`json::Value`]s, which are cheaper.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct Request<'a, O = Value> {
     /// What is being done.
     pub operation: Operation,
     /// The API group of the resource, empty for the core group.
@@ -77,9 +79,9 @@ pub struct Request<'a> {
     /// The name of the user who asks.
     pub user: &'a str,
     /// The object as it would be stored.
-    pub object: &'a Value,
+    pub object: &'a O,
     /// The object as it is stored, when it is changed.
-    pub old: Option<&'a Value>,
+    pub old: Option<&'a O>,
     /// The annotations of the namespace.
     pub annotations: &'a BTreeMap<String, String>,
 }
@@ -103,6 +105,26 @@ impl Rules {
 /// A change is judged on what it changes: a field of the specification that stays as it was is not looked at, so that
 /// objects from before a rule can still be labelled, finalised and deleted.
 pub fn review(rules: &Rules, request: &Request<'_>) -> Verdict {
+    let (object, old) = (json::Value::from(request.object), request.old.map(json::Value::from));
+    let &Request { operation, group, resource, subresource, namespace, user, annotations, .. } = request;
+    review_read(
+        rules,
+        &Request {
+            operation,
+            group,
+            resource,
+            subresource,
+            namespace,
+            user,
+            object: &object,
+            old: old.as_ref(),
+            annotations,
+        },
+    )
+}
+
+/// [`review`] of objects that were read as [`json::Value`]s.
+pub fn review_read(rules: &Rules, request: &Request<'_, json::Value<'_>>) -> Verdict {
     let tools = !rules.platform_namespaces.iter().any(|name| name == request.namespace);
     let book = fields::book(request.group, request.resource, request.subresource);
     let (true, Some(book)) = (tools && request.operation != Operation::Other, book) else {
@@ -123,7 +145,13 @@ pub fn review(rules: &Rules, request: &Request<'_>) -> Verdict {
     }
 }
 
-fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: bool, found: &mut Vec<Violation>) {
+fn judge(
+    rules: &Rules,
+    request: &Request<'_, json::Value<'_>>,
+    sections: &[Section],
+    filled: bool,
+    found: &mut Vec<Violation>,
+) {
     let old = request.old.filter(|_| request.operation == Operation::Update);
     let tenant = Tenant::of(rules, request.namespace, request.annotations);
     let unchanged = |section: &Section| old.is_some_and(|old| section.of(old) == section.of(request.object));
@@ -134,14 +162,15 @@ fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: boo
     for section in sections {
         let (new, before) = (section.of(request.object), old.map(|old| section.of(old)));
         let mut check = Check::new(rules, &tenant, filled, section.path(), found);
-        let empty = Map::new();
+        let empty = json::Map::default();
         check.top(section, new.unwrap_or(&empty), before.map(|before| before.unwrap_or(&empty)));
     }
 }
 
 /// `Deployment "web"`, by what the object says of itself.
-fn describe(request: &Request<'_>) -> String {
-    let text = |pointer: &str| request.object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+fn describe(request: &Request<'_, json::Value<'_>>) -> String {
+    let text =
+        |pointer: &str| request.object.pointer(pointer).and_then(json::Value::as_str).filter(|text| !text.is_empty());
     let kind = text("/kind").unwrap_or(request.resource);
     match (text("/metadata/name"), text("/metadata/generateName")) {
         (Some(name), _) => format!("{kind} \"{name}\""),

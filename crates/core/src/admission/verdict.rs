@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Rules;
+use super::json::Value;
 
 /// Which part of the rulebook a refusal is counted under. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,7 +109,7 @@ impl Rule {
 
 impl Violation {
     /// A field whose value is not right.
-    pub(super) fn value(rule: Rule, field: &str, value: &serde_json::Value, expected: &str) -> Self {
+    pub(super) fn value(rule: Rule, field: &str, value: &Value<'_>, expected: &str) -> Self {
         let text = value.to_string();
         let shown = match text.char_indices().nth(LONGEST_VALUE) {
             Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

@@ -6,9 +6,8 @@ mod ingress;
 mod pod;
 mod service;
 
-use serde_json::{Map, Value};
-
 use super::Field;
+use super::json::{Map, Value};
 
 /// A kind of object that is judged.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ pub(super) fn book(group: &str, resource: &str, subresource: &str) -> Option<&'s
 
 impl Section {
     /// This part of an object, where it has it.
-    pub(super) fn of<'a>(&self, object: &'a Value) -> Option<&'a Map<String, Value>> {
+    pub(super) fn of<'v, 'a>(&self, object: &'v Value<'a>) -> Option<&'v Map<'a>> {
         self.at.iter().try_fold(object, |value, name| value.get(name)).and_then(Value::as_object)
     }
 

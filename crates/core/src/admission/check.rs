@@ -2,9 +2,8 @@
 //!
 //! Every arm here has its counterpart in `cel::render`, and the shared cases hold them together.
 
-use serde_json::{Map, Value};
-
 use super::fields::{Role, Section};
+use super::json::{Map, Value};
 use super::listed::Lists;
 use super::tenant::Tenant;
 use super::verdict::escaped;
@@ -13,6 +12,9 @@ use crate::Host;
 use crate::host::Place;
 use crate::image::ImageRef;
 use crate::route::path;
+
+/// About how many faults are collected. A message shows fewer, and each takes memory: a list may have very many.
+const MOST_FOUND: usize = 200;
 
 /// One walk through an object.
 pub(super) struct Check<'a> {
@@ -24,7 +26,7 @@ pub(super) struct Check<'a> {
     /// Where the walk is, as in `spec.containers[web]`.
     path: String,
     /// What the field of the section held before.
-    before: Option<&'a Value>,
+    before: Option<&'a Value<'a>>,
     found: &'a mut Vec<Violation>,
 }
 
@@ -43,42 +45,54 @@ impl<'a> Check<'a> {
     }
 
     /// Judges a section of an object on the fields that differ from `before`.
-    pub(super) fn top(
-        &mut self,
-        section: &Section,
-        object: &'a Map<String, Value>,
-        before: Option<&'a Map<String, Value>>,
-    ) {
+    pub(super) fn top(&mut self, section: &Section, object: &'a Map<'a>, before: Option<&'a Map<'a>>) {
         self.lists.read(object);
         let same = |name: &str| before.is_some_and(|before| present(before, name) == present(object, name));
-        for name in object.keys().filter(|name| !section.open && !same(name)) {
-            self.listed(section.fields, object, name);
+        for (name, value) in object.iter().filter(|(name, _)| !section.open && !same(name)) {
+            self.listed(section.fields, name, value);
         }
         for field in section.fields.iter().filter(|field| !same(field.name)) {
             self.before = before.and_then(|before| present(before, field.name));
-            self.field(field, object);
+            match (&field.node, self.before) {
+                (Node::Added(texts), Some(before)) => self.added(field, texts, object, before),
+                _ => self.field(field, object),
+            }
         }
     }
 
-    fn listed(&mut self, fields: &[Field], object: &Map<String, Value>, name: &str) {
-        if present(object, name).is_some() && !fields.iter().any(|field| field.name == name) {
+    /// Judges only those entries of a list of texts that were not in it before.
+    fn added(&mut self, field: &Field, texts: &[&str], object: &Map<'_>, before: &Value<'_>) {
+        let before = before.as_array().unwrap_or_default();
+        let Some(value) = present(object, field.name) else { return };
+        let kept = value.as_array().is_some_and(|list| {
+            list.iter().all(|entry| before.contains(entry) || entry.as_str().is_some_and(|text| texts.contains(&text)))
+        });
+        if !kept {
+            self.below(field.name, |check| check.refuse(&field.node, field.rule, value));
+        }
+    }
+
+    fn listed(&mut self, fields: &[Field], name: &str, value: &Value<'_>) {
+        if !value.is_null() && !fields.iter().any(|field| field.name == name) {
             self.below(&escaped(name), |check| check.found.push(Violation::unlisted(&check.path)));
         }
     }
 
-    fn field(&mut self, field: &Field, object: &Map<String, Value>) {
-        self.below(field.name, |check| match present(object, field.name) {
+    fn field(&mut self, field: &Field, object: &Map<'_>) {
+        let value = present(object, field.name);
+        if value.is_none() && (field.need == Need::Optional || (field.need == Need::Filled && !self.filled)) {
+            return;
+        }
+        self.below(field.name, |check| match value {
             Some(value) => check.node(&field.node, field.rule, value),
             None => {
-                if field.need == Need::Always || (field.need == Need::Filled && check.filled) {
-                    let expected = check.expected(&field.node);
-                    check.found.push(Violation::missing(field.rule, &check.path, &expected));
-                }
+                let expected = check.expected(&field.node);
+                check.found.push(Violation::missing(field.rule, &check.path, &expected));
             }
         });
     }
 
-    fn node(&mut self, node: &Node, rule: Rule, value: &Value) {
+    fn node(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
         let right = match node {
             Node::Any => true,
             Node::OneOf(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
@@ -94,11 +108,14 @@ impl<'a> Check<'a> {
             Node::OwnOrLegacyHost => value.as_str().is_some_and(|host| self.is_own(host, true)),
             Node::LegacyPaths => self.has_own_legacy_paths(value),
             Node::PlainPath => value.as_str().is_some_and(path::is_plain),
-            Node::GivenAddress => match value {
-                Value::Array(list) => list.iter().all(is_given),
-                address => is_given(address),
+            Node::GivenAddress => match value.as_array() {
+                Some(list) => list.iter().all(is_given),
+                None => is_given(value),
             },
             Node::NotEmpty => value.as_array().is_some_and(|list| !list.is_empty()),
+            Node::Added(texts) => value
+                .as_array()
+                .is_some_and(|list| list.iter().all(|entry| entry.as_str().is_some_and(|text| texts.contains(&text)))),
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
@@ -113,10 +130,6 @@ impl<'a> Check<'a> {
                 Some(object) => return fields.iter().for_each(|field| self.field(field, object)),
                 None => false,
             },
-            Node::Added(texts) => match value.as_array() {
-                Some(list) => return self.added(node, texts, rule, list),
-                None => false,
-            },
             Node::Each { key, node: entry, most } => match value.as_array() {
                 Some(list) if list.len() <= *most => return self.each(key, entry, rule, list),
                 _ => false,
@@ -128,26 +141,29 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn refuse(&mut self, node: &Node, rule: Rule, value: &Value) {
+    fn refuse(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
         let expected = self.expected(node);
         self.found.push(Violation::value(rule, &self.path, value, &expected));
     }
 
-    fn object(&mut self, fields: &[Field], object: &Map<String, Value>) {
-        object.keys().for_each(|name| self.listed(fields, object, name));
+    fn object(&mut self, fields: &[Field], object: &Map<'_>) {
+        object.iter().for_each(|(name, value)| self.listed(fields, name, value));
         fields.iter().for_each(|field| self.field(field, object));
     }
 
-    fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value]) {
+    fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value<'_>]) {
         for (index, entry) in list.iter().enumerate() {
+            if self.found.len() >= MOST_FOUND {
+                return;
+            }
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let step = name.map_or_else(|| format!("[{index}]"), |name| format!("[{}]", escaped(name)));
-            self.step(&step, |check| check.node(node, rule, entry));
+            let name = name.map_or_else(|| index.to_string(), escaped);
+            self.step(&["[", &name, "]"], |check| check.node(node, rule, entry));
         }
     }
 
-    fn keys(&mut self, node: &Node, rule: Rule, value: &Value) {
-        let wrong = |key: &str, value: &Value| match node {
+    fn keys(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
+        let wrong = |key: &str, value: &Value<'_>| match node {
             Node::KeysWithin(keys) => !keys.contains(&key),
             Node::Annotations { under, keys } => {
                 key.contains(['/', '.'])
@@ -160,39 +176,32 @@ impl<'a> Check<'a> {
             }
             _ => false,
         };
-        let expected = self.expected(node);
         match value.as_object() {
             Some(map) => {
-                for (key, value) in map.iter().filter(|(key, value)| wrong(key, value)) {
+                for (key, value) in map.iter().filter(|(key, value)| wrong(key, value)).take(MOST_FOUND) {
+                    let expected = self.expected(node);
                     let place = format!("{}[{}]", self.path, escaped(key));
                     self.found.push(Violation::value(rule, &place, value, &expected));
                 }
             }
-            None => self.found.push(Violation::value(rule, &self.path, value, &expected)),
-        }
-    }
-
-    /// Judges only those entries of a list of texts that were not in it before.
-    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value]) {
-        let before = self.before.and_then(Value::as_array);
-        let kept = |entry: &Value| before.is_some_and(|before| before.contains(entry));
-        let listed = |entry: &Value| entry.as_str().is_some_and(|text| texts.contains(&text));
-        for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
-            self.step(&format!("[{index}]"), |check| check.refuse(node, rule, entry));
+            None => {
+                let expected = self.expected(node);
+                self.found.push(Violation::value(rule, &self.path, value, &expected));
+            }
         }
     }
 
     /// Goes to a field; at the top of an object nothing is before its name.
     fn below(&mut self, name: &str, judge: impl FnOnce(&mut Self)) {
         match self.path.is_empty() {
-            true => self.step(name, judge),
-            false => self.step(&format!(".{name}"), judge),
+            true => self.step(&[name], judge),
+            false => self.step(&[".", name], judge),
         }
     }
 
-    fn step(&mut self, step: &str, judge: impl FnOnce(&mut Self)) {
+    fn step(&mut self, step: &[&str], judge: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        self.path.push_str(step);
+        self.path.extend(step.iter().copied());
         judge(self);
         self.path.truncate(length);
     }
@@ -215,12 +224,12 @@ impl<'a> Check<'a> {
             .is_ok_and(|image| self.rules.registries.iter().any(|allowed| image.repository().is_within(allowed)))
     }
 
-    fn has_own_legacy_paths(&self, rule: &Value) -> bool {
+    fn has_own_legacy_paths(&self, rule: &Value<'_>) -> bool {
         if rule.get("host").and_then(Value::as_str) != Some(self.rules.domains.legacy.as_str()) {
             return true;
         }
         let paths = rule.pointer("/http/paths").and_then(Value::as_array);
-        let own = |entry: &Value| {
+        let own = |entry: &Value<'_>| {
             let path = entry.get("path").and_then(Value::as_str);
             path.is_some_and(|path| path::is_plainly_below(path, &self.tenant.tool))
         };
@@ -229,12 +238,12 @@ impl<'a> Check<'a> {
 }
 
 /// A field that is there: null is not.
-fn present<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn present<'v, 'a>(object: &'v Map<'a>, name: &str) -> Option<&'v Value<'a>> {
     object.get(name).filter(|value| !value.is_null())
 }
 
 /// Whether an address is left to the cluster.
-fn is_given(address: &Value) -> bool {
+fn is_given(address: &Value<'_>) -> bool {
     address.as_str().is_some_and(|text| ["", "None"].contains(&text))
 }
 

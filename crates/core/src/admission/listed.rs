@@ -3,10 +3,9 @@
 //! Only what each list allows is said here, for the Rust judge and its messages; `cel::listed` says the same to the API
 //! server. The lists themselves come with the judging.
 
-use serde_json::{Map, Value};
-
 use super::Rules;
 use super::fields::Role;
+use super::json::{Map, Value};
 use super::tenant::Tenant;
 use crate::names::annotation;
 
@@ -68,7 +67,7 @@ impl Listed {
     }
 
     /// Whether a value is right.
-    pub(super) fn holds(self, lists: &Lists<'_>, value: &Value) -> bool {
+    pub(super) fn holds(self, lists: &Lists<'_>, value: &Value<'_>) -> bool {
         let text = value.as_str();
         match self {
             Self::Account => text.is_some_and(|name| ["", "default", &lists.tenant.account].contains(&name)),
@@ -93,10 +92,10 @@ impl Listed {
 
 impl<'a> Lists<'a> {
     /// Takes in the volumes of the pod that is judged next.
-    pub(super) fn read(&mut self, pod: &'a Map<String, Value>) {
+    pub(super) fn read(&mut self, pod: &'a Map<'a>) {
         let mounts = &self.rules.mounts;
         let listed = |path: &str| mounts.iter().any(|mount| mount.read_only && mount.path == path);
-        let volumes = pod.get("volumes").and_then(Value::as_array).into_iter().flatten();
+        let volumes = pod.get("volumes").and_then(Value::as_array).unwrap_or_default().iter();
         self.read_only = volumes
             .filter(|volume| volume.pointer("/hostPath/path").and_then(Value::as_str).is_some_and(listed))
             .map(|volume| volume.get("name").and_then(Value::as_str).unwrap_or_default())

@@ -13,14 +13,16 @@
 pub mod cel;
 mod check;
 pub mod fields;
+pub mod json;
 mod listed;
 mod node;
 mod tenant;
 mod verdict;
+pub mod wire;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::host::Domains;
 use crate::image::Repository;
@@ -69,9 +71,9 @@ pub enum Operation {
     Other,
 }
 
-/// What the API server asks about.
+/// What the API server asks about. Its objects are [`Value`]s, or [`json::Value`]s, which are cheaper.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct Request<'a, O = Value> {
     /// What is being done.
     pub operation: Operation,
     /// The API group of the resource, empty for the core group.
@@ -85,9 +87,9 @@ pub struct Request<'a> {
     /// The name of the user who asks.
     pub user: &'a str,
     /// The object as it would be stored.
-    pub object: &'a Value,
+    pub object: &'a O,
     /// The object as it is stored, when it is changed.
-    pub old: Option<&'a Value>,
+    pub old: Option<&'a O>,
     /// The annotations of the namespace.
     pub annotations: &'a BTreeMap<String, String>,
 }
@@ -122,6 +124,26 @@ impl Request<'_> {
 /// A change is judged on what it changes: a field of the specification that stays as it was is not looked at, so that
 /// objects from before a rule can still be labelled, finalised and deleted.
 pub fn review(rules: &Rules, request: &Request<'_>) -> Verdict {
+    let (object, old) = (json::Value::from(request.object), request.old.map(json::Value::from));
+    let &Request { operation, group, resource, subresource, namespace, user, annotations, .. } = request;
+    review_read(
+        rules,
+        &Request {
+            operation,
+            group,
+            resource,
+            subresource,
+            namespace,
+            user,
+            object: &object,
+            old: old.as_ref(),
+            annotations,
+        },
+    )
+}
+
+/// [`review`] of objects that were read as [`json::Value`]s.
+pub fn review_read(rules: &Rules, request: &Request<'_, json::Value<'_>>) -> Verdict {
     let kind = rules.namespaces.kind(request.namespace);
     let book = fields::book(kind, request.group, request.resource, request.subresource);
     let (true, Some(book)) = (request.operation != Operation::Other, book) else {
@@ -143,7 +165,13 @@ pub fn review(rules: &Rules, request: &Request<'_>) -> Verdict {
     }
 }
 
-fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: bool, found: &mut Vec<Violation>) {
+fn judge(
+    rules: &Rules,
+    request: &Request<'_, json::Value<'_>>,
+    sections: &[Section],
+    filled: bool,
+    found: &mut Vec<Violation>,
+) {
     let old = request.old.filter(|_| request.operation == Operation::Update);
     let tenant = Tenant::of(rules, request.namespace, request.annotations);
     let unchanged = |section: &Section| old.is_some_and(|old| section.of(old) == section.of(request.object));
@@ -151,7 +179,7 @@ fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: boo
         return found.push(Violation::tenant(rules, request.namespace));
     }
     let tenant = tenant.unwrap_or_default();
-    let empty = Map::new();
+    let empty = json::Map::default();
     for section in sections {
         let (new, before) = (section.of(request.object), old.map(|old| section.of(old)));
         let role = Role::of(request.namespace, section.label(request.object, label::ROLE));
@@ -163,30 +191,31 @@ fn judge(rules: &Rules, request: &Request<'_>, sections: &[Section], filled: boo
 /// Whether a change leaves the content of an object as it was, and of its metadata all that other programs read as
 /// content: its owners, and labels of Kubernetes' own, of which one says to which Service a slice belongs. Finalizers
 /// may be taken away. The counterpart of the policies' `writers`.
-fn is_only_labelled(object: &Value, old: &Value) -> bool {
-    let empty = Map::new();
-    let map = |value: &Value| value.as_object().cloned().unwrap_or_default();
+fn is_only_labelled(object: &json::Value<'_>, old: &json::Value<'_>) -> bool {
+    /// The labels of Kubernetes' own.
+    fn labels<'v, 'a>(value: &'v json::Value<'a>) -> BTreeMap<&'v str, &'v json::Value<'a>> {
+        let all = value.pointer("/metadata/labels").and_then(json::Value::as_object);
+        let all = all.into_iter().flat_map(json::Map::iter);
+        all.filter(|(key, _)| key.contains("kubernetes.io/")).collect()
+    }
+    fn list<'v, 'a>(value: &'v json::Value<'a>, pointer: &str) -> &'v [json::Value<'a>] {
+        value.pointer(pointer).and_then(json::Value::as_array).unwrap_or_default()
+    }
+    let empty = json::Map::default();
     let (new, before) = (object.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let same = |name: &String| name == "metadata" || new.get(name) == before.get(name);
-    let labels = |value: &Value| {
-        let mut labels = value.pointer("/metadata/labels").map(map).unwrap_or_default();
-        labels.retain(|key, _| key.contains("kubernetes.io/"));
-        labels
-    };
-    let list = |value: &Value, name: &str| {
-        value.pointer(&format!("/metadata/{name}")).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let finalizers = list(old, "finalizers");
+    let same = |name: &str| name == "metadata" || new.get(name) == before.get(name);
+    let (owners, finalizers) = ("/metadata/ownerReferences", "/metadata/finalizers");
     new.keys().chain(before.keys()).all(same)
         && labels(object) == labels(old)
-        && list(object, "ownerReferences") == list(old, "ownerReferences")
-        && list(object, "finalizers").iter().all(|finalizer| finalizers.contains(finalizer))
+        && list(object, owners) == list(old, owners)
+        && list(object, finalizers).iter().all(|finalizer| list(old, finalizers).contains(finalizer))
 }
 
 /// `Deployment "web"`, by what the object says of itself.
-fn describe(request: &Request<'_>) -> String {
+fn describe(request: &Request<'_, json::Value<'_>>) -> String {
     let quoted = |text: &str, rest: &str| format!("\"{}{rest}\"", verdict::escaped(text));
-    let text = |pointer: &str| request.object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text =
+        |pointer: &str| request.object.pointer(pointer).and_then(json::Value::as_str).filter(|text| !text.is_empty());
     let kind = text("/kind").unwrap_or(request.resource);
     let kind = verdict::escaped(kind);
     match (text("/metadata/name"), text("/metadata/generateName")) {

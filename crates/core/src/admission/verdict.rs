@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Rules;
 use super::fields::Writers;
+use super::json::Value;
 
 /// Which part of the rulebook a refusal is counted under, in the order of `docs/rules.md`. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,7 +148,7 @@ pub(super) fn escaped(text: &str) -> String {
 
 impl Violation {
     /// A field whose value is not right.
-    pub(super) fn value(rule: Rule, field: &str, value: &serde_json::Value, expected: &str) -> Self {
+    pub(super) fn value(rule: Rule, field: &str, value: &Value<'_>, expected: &str) -> Self {
         // JSON has escaped quotes and control characters already; what is invisible otherwise is not.
         let text = value.to_string();
         let plain = |c: char| if c.is_ascii() { vec![c] } else { c.escape_debug().collect() };

@@ -1,5 +1,7 @@
-//! What the webhook counts. Labels come from fixed lists, never from what is asked.
+//! What the webhook counts. Labels come from fixed lists, never from what is asked: the rules of the rulebook, the
+//! kinds that it judges, and what can be answered.
 
+use hearth_core::admission::fields::CHAPTERS;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -7,43 +9,56 @@ use prometheus_client::registry::Registry;
 
 use super::review::{Answer, Reviewed};
 
-type Labels = [(&'static str, &'static str); 1];
+/// Of what is not judged.
+const OTHER: &str = "other";
+
+/// Where a label has nothing to say.
+const NONE: &str = "";
+
+type Labels = [(&'static str, &'static str); 3];
 
 /// The webhook's counters.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
     reviews: Family<Labels, Counter>,
-    refusals: Family<Labels, Counter>,
+    /// Clients that were turned away while they connected.
+    pub(super) turned_away: Counter,
 }
 
 impl Metrics {
     /// Counters that stand at nothing.
     pub(super) fn new() -> Self {
-        let (reviews, refusals) = (Family::<Labels, Counter>::default(), Family::<Labels, Counter>::default());
+        let (reviews, turned_away) = (Family::<Labels, Counter>::default(), Counter::default());
         let mut registry = Registry::with_prefix("hearth_admission");
-        registry.register("reviews", "Reviews answered, by what was answered", reviews.clone());
         registry.register(
-            "violations",
-            "Things found wrong in objects that were refused or warned of, by rule",
-            refusals.clone(),
+            "reviews",
+            "Reviews answered, by the resource, what was answered, and the rule: one that was refused counts once \
+             under each rule that it is against",
+            reviews.clone(),
         );
-        Self { registry, reviews, refusals }
+        registry.register(
+            "clients_turned_away",
+            "Clients whose certificate is missing or not the API server's",
+            turned_away.clone(),
+        );
+        Self { registry, reviews, turned_away }
     }
 
     /// Counts an answer.
-    pub(super) fn count(&self, reviewed: &Reviewed) {
-        self.reviews.get_or_create(&[("verdict", reviewed.answer.name())]).inc();
-        if let Answer::Refused { violations, .. } | Answer::Warned { violations, .. } = &reviewed.answer {
-            for violation in violations {
-                self.refusals.get_or_create(&[("rule", violation.rule.name())]).inc();
+    pub(super) fn count(&self, reviewed: &Reviewed<'_>) {
+        match &reviewed.answer {
+            Answer::Warned { rules, .. } | Answer::Refused { rules, .. } => {
+                let verdict = reviewed.answer.name();
+                rules.iter().for_each(|rule| self.one(reviewed.kind, verdict, rule.name()));
             }
+            answer => self.one(reviewed.kind, answer.name(), NONE),
         }
     }
 
-    /// Counts a request whose body could not be read.
-    pub(super) fn count_unread(&self) {
-        self.reviews.get_or_create(&[("verdict", "unread")]).inc();
+    /// Counts a request that was not read to its end.
+    pub(super) fn count_unread(&self, why: &'static str) {
+        self.one(OTHER, why, NONE);
     }
 
     /// All of it, in the text format.
@@ -53,4 +68,18 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+
+    fn one(&self, kind: &'static str, verdict: &'static str, rule: &'static str) {
+        self.reviews.get_or_create(&[("kind", kind), ("rule", rule), ("verdict", verdict)]).inc();
+    }
+}
+
+/// A resource as the rulebook names it, with its subresource; `other` where it is not judged.
+pub(super) fn kind(group: &str, resource: &str, subresource: &str) -> &'static str {
+    let mut judged = CHAPTERS.iter().flat_map(|chapter| chapter.resources);
+    let is = |name: &str| {
+        let (known, sub) = name.split_once('/').unwrap_or((name, ""));
+        known == resource && sub == subresource
+    };
+    judged.find(|known| known.group == group && is(known.name)).map_or(OTHER, |known| known.name)
 }

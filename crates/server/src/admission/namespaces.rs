@@ -21,7 +21,7 @@ const KEPT: &[&str] = &[annotation::SERVICE_ACCOUNT, annotation::UID];
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces(Arc<RwLock<State>>);
 
-type ByName = HashMap<String, BTreeMap<String, String>>;
+type ByName = HashMap<String, Arc<BTreeMap<String, String>>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -66,7 +66,7 @@ impl Namespaces {
     }
 
     /// The annotations of a namespace that the rules read; nothing where it is not known.
-    pub fn annotations(&self, name: &str) -> Option<BTreeMap<String, String>> {
+    pub fn annotations(&self, name: &str) -> Option<Arc<BTreeMap<String, String>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).known.get(name).cloned()
     }
 
@@ -76,8 +76,8 @@ impl Namespaces {
     }
 }
 
-fn entry(namespace: PartialObjectMeta<Namespace>) -> (String, BTreeMap<String, String>) {
+fn entry(namespace: PartialObjectMeta<Namespace>) -> (String, Arc<BTreeMap<String, String>>) {
     let mut annotations = namespace.metadata.annotations.unwrap_or_default();
     annotations.retain(|key, _| KEPT.contains(&key.as_str()));
-    (namespace.metadata.name.unwrap_or_default(), annotations)
+    (namespace.metadata.name.unwrap_or_default(), Arc::new(annotations))
 }

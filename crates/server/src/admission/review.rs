@@ -1,65 +1,35 @@
 //! The protocol of admission reviews (`admission.k8s.io/v1`): bytes in, bytes out, and between them one question to
 //! the rulebook.
+//!
+//! What is not looked at is not kept: texts are borrowed from what was sent, and the answer to what is allowed is
+//! written without building it first.
 
-use hearth_core::admission::{self, Operation, Request, Rules, Verdict, Violation};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use hearth_core::admission::json::Value;
+use hearth_core::admission::wire::{self, API_VERSION, Asked, KIND, NotAReview};
+use hearth_core::admission::{self, Operation, Request, Rule, Rules, Verdict};
+use serde_json::json;
 
 use super::Namespaces;
+use super::metrics::kind;
 
-const API_VERSION: &str = "admission.k8s.io/v1";
-const KIND: &str = "AdmissionReview";
+/// Longest part of a name that the log repeats, in characters.
+const LONGEST_WORD: usize = 256;
 
 /// Most warnings of one answer: the API server shows 4096 characters of them altogether.
 const MOST_WARNINGS: usize = 16;
 
-/// A review, as far as it is read.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
-    api_version: String,
-    kind: String,
-    request: Asked,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Asked {
-    uid: String,
-    resource: Resource,
-    #[serde(default)]
-    sub_resource: String,
-    #[serde(default)]
-    namespace: String,
-    operation: String,
-    #[serde(default)]
-    user_info: User,
-    #[serde(default)]
-    object: Value,
-    #[serde(default)]
-    old_object: Value,
-}
-
-#[derive(Debug, Deserialize)]
-struct Resource {
-    #[serde(default)]
-    group: String,
-    resource: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct User {
-    #[serde(default)]
-    username: String,
-}
-
 /// A review that has been answered.
 #[derive(Debug)]
-pub(super) struct Reviewed {
-    uid: String,
-    namespace: String,
-    resource: String,
-    user: String,
+pub(super) struct Reviewed<'a> {
+    uid: Cow<'a, str>,
+    namespace: Cow<'a, str>,
+    user: Cow<'a, str>,
+    name: Cow<'a, str>,
+    /// The resource as the rulebook names it, or that it is another.
+    pub(super) kind: &'static str,
     pub(super) answer: Answer,
 }
 
@@ -72,48 +42,46 @@ pub(super) enum Answer {
     Unknown,
     /// Something is wrong by a chapter that is on trial: allowed, with a warning of each fault.
     Warned {
-        /// The whole sentence.
-        message: String,
         /// What is wrong, one by one.
-        violations: Vec<Violation>,
+        faults: Vec<String>,
+        /// The rules that it is against, each once.
+        rules: Vec<Rule>,
     },
     /// Something is wrong.
     Refused {
         /// The whole sentence.
         message: String,
-        /// What is wrong, one by one.
-        violations: Vec<Violation>,
+        /// The rules that it is against, each once.
+        rules: Vec<Rule>,
     },
     /// It is no review.
     Malformed(String),
 }
 
 /// Answers a review, whatever it is.
-pub(super) fn review(rules: &Rules, namespaces: &Namespaces, body: &[u8]) -> Reviewed {
-    match serde_json::from_slice::<Review>(body) {
-        Ok(review) if review.api_version == API_VERSION && review.kind == KIND => {
-            let answer = judge(rules, namespaces, &review.request);
-            let Asked { uid, namespace, sub_resource, resource: Resource { group: _, resource }, user_info, .. } =
-                review.request;
-            let resource = if sub_resource.is_empty() { resource } else { format!("{resource}/{sub_resource}") };
-            Reviewed { uid, namespace, resource, user: user_info.username, answer }
+pub(super) fn review<'a>(rules: &Rules, namespaces: &Namespaces, body: &'a [u8]) -> Reviewed<'a> {
+    match wire::read(body) {
+        Ok(asked) => {
+            let answer = judge(rules, namespaces, &asked);
+            let Asked { uid, namespace, name, sub_resource, resource, user_info, object, .. } = asked;
+            let kind = kind(&resource.group, &resource.resource, &sub_resource);
+            let name = match (name.is_empty(), &answer) {
+                (true, Answer::Warned { .. } | Answer::Refused { .. }) => Cow::Owned(name_of(&object).to_owned()),
+                _ => name,
+            };
+            Reviewed { uid, namespace, user: user_info.username, name, kind, answer }
         }
-        Ok(review) => malformed(
-            review.request.uid,
-            format!("a {} of {} was sent; expected is {KIND} of {API_VERSION}", review.kind, review.api_version),
-        ),
-        Err(error) => malformed(uid_of(body), format!("this is not an {KIND} of {API_VERSION}: {error}")),
+        Err(NotAReview { uid, why }) => malformed(uid, why),
     }
 }
 
-fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked) -> Answer {
-    let operation = match asked.operation.as_str() {
+fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked<'_>) -> Answer {
+    let operation = match &*asked.operation {
         "CREATE" => Operation::Create,
         "UPDATE" => Operation::Update,
         _ => Operation::Other,
     };
-    let known = namespaces.annotations(&asked.namespace);
-    let (is_known, annotations) = (known.is_some(), known.unwrap_or_default());
+    let (known, nothing) = (namespaces.annotations(&asked.namespace), BTreeMap::new());
     let request = Request {
         operation,
         group: &asked.resource.group,
@@ -123,36 +91,48 @@ fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked) -> Answer {
         user: &asked.user_info.username,
         object: &asked.object,
         old: Some(&asked.old_object).filter(|old| !old.is_null()),
-        annotations: &annotations,
+        annotations: known.as_deref().unwrap_or(&nothing),
     };
-    let verdict = admission::review(rules, &request);
-    match verdict {
+    let verdict = admission::review_read(rules, &request);
+    let on_trial = || request.is_on_trial(rules);
+    match &verdict {
         Verdict::Allow => Answer::Allowed,
         // What is wrong may be no more than that the tool's number is not known here yet.
-        Verdict::Refuse { .. } if !is_known => Answer::Unknown,
-        Verdict::Refuse { ref violations, .. } if request.is_on_trial(rules) => {
-            Answer::Warned { message: verdict.to_string(), violations: violations.clone() }
-        }
-        Verdict::Refuse { ref violations, .. } => {
-            Answer::Refused { message: verdict.to_string(), violations: violations.clone() }
+        Verdict::Refuse { .. } if known.is_none() => Answer::Unknown,
+        Verdict::Refuse { violations, .. } => {
+            let mut against: Vec<Rule> = violations.iter().map(|violation| violation.rule).collect();
+            against.sort_unstable();
+            against.dedup();
+            match on_trial() {
+                true => {
+                    let faults = violations.iter().take(MOST_WARNINGS).map(|violation| violation.message.clone());
+                    Answer::Warned { faults: faults.collect(), rules: against }
+                }
+                false => Answer::Refused { message: verdict.to_string(), rules: against },
+            }
         }
     }
 }
 
-fn malformed(uid: String, message: String) -> Reviewed {
-    Reviewed {
-        uid,
-        namespace: String::new(),
-        resource: String::new(),
-        user: String::new(),
-        answer: Answer::Malformed(message),
-    }
+/// The name of an object that has yet to get one, or how it will begin.
+fn name_of<'v>(object: &'v Value<'_>) -> &'v str {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    text("/metadata/name").or_else(|| text("/metadata/generateName")).unwrap_or_default()
 }
 
-/// The identity of a review that is otherwise not readable, so that the answer finds its question.
-fn uid_of(body: &[u8]) -> String {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    value.pointer("/request/uid").and_then(Value::as_str).unwrap_or_default().to_owned()
+fn malformed(uid: Cow<'_, str>, message: String) -> Reviewed<'_> {
+    let nothing = Cow::Borrowed("");
+    let (namespace, user, name) = (nothing.clone(), nothing.clone(), nothing);
+    Reviewed { uid, namespace, user, name, kind: kind("", "", ""), answer: Answer::Malformed(message) }
+}
+
+/// A word for the log: what someone else wrote, without what could end a line, colour a terminal or fill a disk.
+fn word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    match text.len() <= LONGEST_WORD && text.chars().all(plain) {
+        true => Cow::Borrowed(text),
+        false => text.chars().take(LONGEST_WORD).map(|c| if plain(c) { c } else { '?' }).collect(),
+    }
 }
 
 // === impl Answer ===
@@ -172,49 +152,44 @@ impl Answer {
 
 // === impl Reviewed ===
 
-impl Reviewed {
+impl Reviewed<'_> {
     /// The answer as the API server reads it.
     pub(super) fn body(&self) -> String {
-        let mut response = json!({ "uid": self.uid, "allowed": true });
         let refuse = |code: u16, reason: &str, message: &str| {
-            json!({
-                "uid": self.uid,
-                "allowed": false,
-                "status": { "status": "Failure", "code": code, "reason": reason, "message": message },
-            })
+            let status = json!({ "status": "Failure", "code": code, "reason": reason, "message": message });
+            format!(",\"allowed\":false,\"status\":{status}")
         };
-        match &self.answer {
-            Answer::Allowed => (),
+        let rest = match &self.answer {
+            Answer::Allowed => Cow::Borrowed(",\"allowed\":true"),
             Answer::Unknown => {
                 let warning =
                     format!("the namespace {} is new here; only the cluster's policies judged this", self.namespace);
-                response = json!({ "uid": self.uid, "allowed": true, "warnings": [warning] });
+                format!(",\"allowed\":true,\"warnings\":{}", json!([warning])).into()
             }
-            Answer::Warned { violations, .. } => {
-                let warnings = violations.iter().take(MOST_WARNINGS);
+            Answer::Warned { faults, .. } => {
                 let warnings: Vec<String> =
-                    warnings.map(|violation| format!("not allowed for a tool soon: {}", violation.message)).collect();
-                response = json!({ "uid": self.uid, "allowed": true, "warnings": warnings });
+                    faults.iter().map(|fault| format!("not allowed for a tool soon: {fault}")).collect();
+                format!(",\"allowed\":true,\"warnings\":{}", json!(warnings)).into()
             }
-            Answer::Refused { message, .. } => response = refuse(403, "Forbidden", message),
-            Answer::Malformed(message) => response = refuse(400, "BadRequest", message),
-        }
-        json!({ "apiVersion": API_VERSION, "kind": KIND, "response": response }).to_string()
+            Answer::Refused { message, .. } => refuse(403, "Forbidden", message).into(),
+            Answer::Malformed(message) => refuse(400, "BadRequest", message).into(),
+        };
+        let uid = json!(self.uid);
+        format!("{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{KIND}\",\"response\":{{\"uid\":{uid}{rest}}}}}")
     }
 
-    /// A line for everything but what is allowed.
+    /// A line for everything but what is allowed. It repeats no value of an object: those are the tool's.
     pub(super) fn log(&self) {
-        let Self { uid: _, namespace, resource, user, answer } = self;
+        let Self { uid: _, namespace, user, name, kind, answer } = self;
+        let (namespace, user, name) = (&*word(namespace), &*word(user), &*word(name));
         match answer {
             Answer::Allowed => (),
-            Answer::Unknown => tracing::warn!(namespace, resource, user, "the namespace is not known yet: allowed"),
-            Answer::Warned { message, violations } | Answer::Refused { message, violations } => {
-                let mut rules: Vec<&str> = violations.iter().map(|violation| violation.rule.name()).collect();
-                rules.sort_unstable();
-                rules.dedup();
-                tracing::info!(namespace, resource, user, rules = rules.join(","), message, "{}", answer.name());
+            Answer::Unknown => tracing::warn!(user, namespace, kind, name, "the namespace is not known yet: allowed"),
+            Answer::Warned { rules, .. } | Answer::Refused { rules, .. } => {
+                let rules = rules.iter().map(|rule| rule.name()).collect::<Vec<_>>().join(",");
+                tracing::info!(user, namespace, kind, name, rules, "{}", answer.name());
             }
-            Answer::Malformed(message) => tracing::warn!(message, "malformed"),
+            Answer::Malformed(why) => tracing::warn!(why = &*word(why), "malformed"),
         }
     }
 }

@@ -128,7 +128,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("failed to listen on {listen}"))?;
     let health = TcpListener::bind(health).await.with_context(|| format!("failed to listen on {health}"))?;
     let health = http_service::serve(health, None, health_router(context.clone()), http_service::stop_signal());
-    let service = http_service::serve(listener, Some(tls), router(context), http_service::stop_signal());
+    let service = http_service::serve(listener, Some(tls.into()), router(context), http_service::stop_signal());
     let result = tokio::try_join!(service, health);
     watching.abort();
     result.map(|_| ())

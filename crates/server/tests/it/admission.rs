@@ -34,11 +34,11 @@ fn namespace(name: &str, uid: Option<&str>) -> PartialObjectMeta<Namespace> {
     serde_json::from_value(json!({ "metadata": { "name": name, "annotations": annotations } })).unwrap()
 }
 
-fn ctx(namespaces: &Namespaces) -> Arc<Ctx> {
+pub(crate) fn ctx(namespaces: &Namespaces) -> Arc<Ctx> {
     Arc::new(Ctx::new(Rules::of(&Platform::from_toml(PLATFORM).unwrap()), namespaces.clone()))
 }
 
-fn known() -> Namespaces {
+pub(crate) fn known() -> Namespaces {
     let namespaces = Namespaces::default();
     namespaces.apply(Event::Init);
     namespaces.apply(Event::InitApply(namespace("tool-wikibot", Some("50123"))));
@@ -48,7 +48,7 @@ fn known() -> Namespaces {
 }
 
 /// A review of an Ingress for a host.
-fn asking(namespace: &str, host: &str) -> Value {
+pub(crate) fn asking(namespace: &str, host: &str) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -68,7 +68,7 @@ fn asking(namespace: &str, host: &str) -> Value {
     })
 }
 
-async fn post(router: Router, body: impl Into<Body>) -> (StatusCode, String) {
+pub(crate) async fn post(router: Router, body: impl Into<Body>) -> (StatusCode, String) {
     let response = router.oneshot(Request::post("/review").body(body.into()).unwrap()).await.unwrap();
     let status = response.status();
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -111,10 +111,10 @@ async fn the_own_host_is_allowed_and_anothers_refused() {
     let (status, metrics) = get(health_router(ctx), "/metrics").await;
     assert_eq!(status, StatusCode::OK);
     for line in [
-        "hearth_admission_reviews_total{verdict=\"allowed\"} 1",
-        "hearth_admission_reviews_total{verdict=\"refused\"} 2",
-        "hearth_admission_violations_total{rule=\"host\"} 1",
-        "hearth_admission_violations_total{rule=\"tenant\"} 1",
+        "hearth_admission_reviews_total{kind=\"ingresses\",rule=\"\",verdict=\"allowed\"} 1",
+        "hearth_admission_reviews_total{kind=\"ingresses\",rule=\"host\",verdict=\"refused\"} 1",
+        "hearth_admission_reviews_total{kind=\"ingresses\",rule=\"tenant\",verdict=\"refused\"} 1",
+        "hearth_admission_clients_turned_away_total 0",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
@@ -201,8 +201,12 @@ async fn whatever_is_sent_gets_an_answer() {
             "{text}"
         );
     }
-    let (status, _) = post(router(ctx), vec![b' '; (3 << 20) + 1]).await;
+    let (status, _) = post(router(ctx.clone()), vec![b' '; 4 << 20]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let (_, metrics) = get(health_router(ctx), "/metrics").await;
+    for line in ["verdict=\"malformed\"} 7", "verdict=\"too_large\"} 1"] {
+        assert!(metrics.contains(&format!("{{kind=\"other\",rule=\"\",{line}")), "{line} is not in\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 mod accounts;
 mod accounts_api;
 mod admission;
+mod admission_bad_input;
+mod admission_tls;
 mod fourohfour;
 mod proxy;
 mod proxy_api;

@@ -13,8 +13,7 @@ mod secret;
 mod service;
 mod workload;
 
-use serde_json::{Map, Value};
-
+use super::json::{Map, Value};
 use super::{Field, Rule};
 use crate::platform::Kind;
 
@@ -244,7 +243,7 @@ pub(super) fn chapter(group: &str, resource: &str, subresource: &str) -> Option<
 
 impl Section {
     /// This part of an object, where it has it.
-    pub(super) fn of<'a>(&self, object: &'a Value) -> Option<&'a Map<String, Value>> {
+    pub(super) fn of<'v, 'a>(&self, object: &'v Value<'a>) -> Option<&'v Map<'a>> {
         self.at.iter().try_fold(object, |value, name| value.get(name)).and_then(Value::as_object)
     }
 
@@ -255,7 +254,7 @@ impl Section {
     }
 
     /// A label of the object whose specification this part is: it stands in the metadata beside it.
-    pub(super) fn label<'a>(&self, object: &'a Value, label: &str) -> &'a str {
+    pub(super) fn label<'v>(&self, object: &'v Value<'_>, label: &str) -> &'v str {
         let metadata = self.metadata().into_iter().try_fold(object, |value, name| value.get(name));
         metadata.and_then(|metadata| metadata.get("labels")?.get(label)?.as_str()).unwrap_or_default()
     }

@@ -9,7 +9,9 @@
 
 mod control_admission;
 mod control_plane;
+mod control_role;
 mod control_webhook;
+mod control_webhook_lost;
 mod platform;
 mod platform_admission;
 mod platform_bad_input;

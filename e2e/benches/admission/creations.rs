@@ -43,6 +43,9 @@ struct Cost {
     middle: f64,
 }
 
+/// One of the two figures.
+type Of = fn(&Cost) -> f64;
+
 /// The control plane, and what is in it.
 struct Stage {
     client: Client,
@@ -67,12 +70,12 @@ pub(crate) async fn run(plane: &ControlPlane, role: &Role, rounds: usize, count:
             }
         }
     }
-    let column = |index: usize, of: fn(&Cost) -> f64| costs[index].iter().map(of).collect::<Vec<_>>();
-    let added = |index: usize, to: usize, of: fn(&Cost) -> f64| {
+    let column = |index: usize, of: Of| costs[index].iter().map(of).collect::<Vec<_>>();
+    let added = |index: usize, to: usize, of: Of| {
         costs[index].iter().zip(&costs[to]).map(|(with, without)| of(with) - of(without)).collect::<Vec<_>>()
     };
     let all = settings.len() - 2;
-    let measures: [(&str, fn(&Cost) -> f64, &str, &str); 2] = [
+    let measures: [(&str, Of, &str, &str); 2] = [
         ("API server's processor time", |cost| cost.processor, "at most 600", ""),
         ("wait, p50", |cost| cost.middle, "", "at most 1500"),
     ];
@@ -215,9 +218,12 @@ fn complete() -> Value {
     for field in ["managedFields", "ownerReferences", "creationTimestamp"] {
         pod["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
     }
-    pod["spec"]["volumes"].as_array_mut().map(|volumes| volumes.retain(|volume| volume["name"] != "token"));
-    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array_mut();
-    mounts.map(|mounts| mounts.retain(|mount| mount["name"] != "token"));
+    if let Some(volumes) = pod["spec"]["volumes"].as_array_mut() {
+        volumes.retain(|volume| volume["name"] != "token");
+    }
+    if let Some(mounts) = pod["spec"]["containers"][0]["volumeMounts"].as_array_mut() {
+        mounts.retain(|mount| mount["name"] != "token");
+    }
     pod
 }
 

@@ -5,8 +5,8 @@
 //! charges to one of them, so that neither this program's own work nor the machine's other work is in the figures.
 //! What is compared runs in turn, several rounds, and ratios are taken within a round.
 #![expect(
+    clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stdout,
     reason = "a measurement prints, and one that cannot go on has failed"
 )]

@@ -20,6 +20,9 @@ use tokio::sync::OnceCell;
 use crate::control_gateway;
 use crate::control_plane::{ControlPlane, control_plane};
 
+/// The configuration that the cases are about.
+pub(crate) const PLATFORM: &str = cases::PLATFORM;
+
 /// Namespaces of the cases, and the number of the tool that each has.
 const NAMESPACES: &[(&str, Option<&str>)] = &[
     ("tool-wikibot", Some("50123")),

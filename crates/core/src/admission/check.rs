@@ -53,22 +53,7 @@ impl<'a> Check<'a> {
         }
         for field in section.fields.iter().filter(|field| !same(field.name)) {
             self.before = before.and_then(|before| present(before, field.name));
-            match (&field.node, self.before) {
-                (Node::Added(texts), Some(before)) => self.added(field, texts, object, before),
-                _ => self.field(field, object),
-            }
-        }
-    }
-
-    /// Judges only those entries of a list of texts that were not in it before.
-    fn added(&mut self, field: &Field, texts: &[&str], object: &Map<'_>, before: &Value<'_>) {
-        let before = before.as_array().unwrap_or_default();
-        let Some(value) = present(object, field.name) else { return };
-        let kept = value.as_array().is_some_and(|list| {
-            list.iter().all(|entry| before.contains(entry) || entry.as_str().is_some_and(|text| texts.contains(&text)))
-        });
-        if !kept {
-            self.below(field.name, |check| check.refuse(&field.node, field.rule, value));
+            self.field(field, object);
         }
     }
 
@@ -113,9 +98,10 @@ impl<'a> Check<'a> {
                 None => is_given(value),
             },
             Node::NotEmpty => value.as_array().is_some_and(|list| !list.is_empty()),
-            Node::Added(texts) => value
-                .as_array()
-                .is_some_and(|list| list.iter().all(|entry| entry.as_str().is_some_and(|text| texts.contains(&text)))),
+            Node::Added(texts) => match value.as_array() {
+                Some(list) => return self.added(node, texts, rule, list),
+                None => false,
+            },
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
@@ -188,6 +174,16 @@ impl<'a> Check<'a> {
                 let expected = self.expected(node);
                 self.found.push(Violation::value(rule, &self.path, value, &expected));
             }
+        }
+    }
+
+    /// Judges only those entries of a list of texts that were not in it before.
+    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value<'_>]) {
+        let before = self.before.and_then(Value::as_array);
+        let kept = |entry: &Value<'_>| before.is_some_and(|before| before.contains(entry));
+        let listed = |entry: &Value<'_>| entry.as_str().is_some_and(|text| texts.contains(&text));
+        for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
+            self.step(&["[", &index.to_string(), "]"], |check| check.refuse(node, rule, entry));
         }
     }
 

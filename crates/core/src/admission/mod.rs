@@ -27,7 +27,7 @@ use serde_json::Value;
 use crate::host::Domains;
 use crate::image::Repository;
 use crate::names::label;
-use crate::platform::{Mount, Namespaces, Platform};
+use crate::platform::{Kind, Mount, Namespaces, Platform};
 
 pub use listed::Listed;
 pub use node::{Field, Need, Node};
@@ -111,9 +111,13 @@ impl Rules {
     }
 }
 
-impl Request<'_> {
-    /// Whether what is asked about is judged by a chapter that is on trial, so that a refusal is to be a warning.
+impl<V> Request<'_, V> {
+    /// Whether what is asked about is judged by a chapter that is on trial, so that a refusal is to be a warning. The
+    /// platform's own namespaces are never on trial.
     pub fn is_on_trial(&self, rules: &Rules) -> bool {
+        if rules.namespaces.kind(self.namespace) != Kind::Tool {
+            return false;
+        }
         let chapter = fields::chapter(self.group, self.resource, self.subresource);
         chapter.is_some_and(|chapter| rules.trial.iter().any(|name| name == chapter))
     }

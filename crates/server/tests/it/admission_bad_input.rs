@@ -54,7 +54,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// Every value within a value.
-fn within<'a>(value: &'a mut Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
+fn within(value: &mut Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
     found.push(path.clone());
     let children: Vec<&mut Value> = match value {
         Value::Array(list) => list.iter_mut().collect(),

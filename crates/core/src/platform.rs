@@ -146,6 +146,7 @@ pub struct File {
     mounts: Vec<Mount>,
     #[serde(default)]
     namespaces: Namespaces,
+    #[serde(default)]
     admission: Admission,
 }
 

@@ -218,6 +218,13 @@ async fn files_are_replaced_without_a_dropped_request() {
         })
     });
 
+    // The files that it starts with are read before they are replaced.
+    let deadline = Instant::now() + PATIENCE;
+    while answered.iter().any(|count| count.load(Ordering::Relaxed) == 0) {
+        assert!(Instant::now() < deadline, "the senders are not answered");
+        tokio::time::sleep(RELOAD).await;
+    }
+
     // Three certificates in turn, each without its key for a while; then a faulty file.
     for _ in 0..3 {
         let next = old.issue(&[SERVER]);

@@ -272,7 +272,7 @@ fn all_offenders_are_told_at_once() {
 fn of_the_node_a_pod_mounts_its_own_home() {
     let path = "/spec/volumes/0/hostPath/path";
     for foreign in
-        ["/data/project", "/data/project/other", "/data/project/wikibot/link", "/data/scratch", "/var/lib/sss/pipes"]
+        ["/data/project", "/data/project/other", "/data/project/wikibot/link", "/data/scratch/other", "/var/lib/sss/pipes"]
     {
         assert_pod(original_security, &[(path, json!(foreign))], &format!("hostPath.path is \"{foreign}\""));
     }

@@ -271,9 +271,13 @@ fn all_offenders_are_told_at_once() {
 #[test]
 fn of_the_node_a_pod_mounts_its_own_home() {
     let path = "/spec/volumes/0/hostPath/path";
-    for foreign in
-        ["/data/project", "/data/project/other", "/data/project/wikibot/link", "/data/scratch/other", "/var/lib/sss/pipes"]
-    {
+    for foreign in [
+        "/data/project",
+        "/data/project/other",
+        "/data/project/wikibot/link",
+        "/data/scratch/other",
+        "/var/lib/sss/pipes",
+    ] {
         assert_pod(original_security, &[(path, json!(foreign))], &format!("hostPath.path is \"{foreign}\""));
     }
     for made in ["DirectoryOrCreate", "FileOrCreate", "Socket", "BlockDevice"] {

@@ -285,9 +285,12 @@ async fn a_real_api_server_says_the_same_of_some() {
         let Ok(object) = serde_json::from_value(question.object.clone()) else { continue };
         let told = api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await;
         let same = match &told {
-            Ok(_) => {
+            Ok(stored) => {
                 allowed += 1;
-                answer.allowed
+                // Fields of features that are off are emptied before the policies see an object.
+                let object = serde_json::to_value(stored).unwrap();
+                let emptied = Question { object, ..question.clone() };
+                answer.allowed || tokio::task::block_in_place(|| ask(&mut oracle, &emptied)).is_ok_and(|a| a.allowed)
             }
             Err(Error::Api(status)) if status.message.contains("AdmissionPolicy 'hearth-") => {
                 refused += 1;

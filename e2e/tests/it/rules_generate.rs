@@ -362,7 +362,13 @@ fn most(node: &'static Node) -> Option<usize> {
 
 /// Puts a value into its place; null takes it out of an object.
 pub(crate) fn put(object: &mut Value, pointer: &str, value: Value) {
-    let (parent, last) = pointer.rsplit_once('/').expect("a pointer");
+    let Some((parent, last)) = pointer.rsplit_once('/') else {
+        // The object as a whole is never taken out.
+        if value.is_object() {
+            *object = value;
+        }
+        return;
+    };
     let last = last.replace("~1", "/").replace("~0", "~");
     match object.pointer_mut(parent).expect("what holds it") {
         Value::Object(map) if value.is_null() => drop(map.remove(&last)),

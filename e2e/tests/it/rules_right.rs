@@ -1,5 +1,6 @@
 //! Objects in which everything is right: each field of the tables, with a value that its table allows.
 
+use hearth_core::admission::fields::Section;
 use hearth_core::admission::{Field, Listed, Node, Rules};
 use serde_json::{Map, Value, json};
 
@@ -8,12 +9,11 @@ use crate::rules_schema::{Schemas, Target, sections};
 
 /// An object of a kind that the tool `wikibot` may make, with every field that its tables list.
 pub(crate) fn right_object(rules: &Rules, schemas: &Schemas, target: &Target) -> Value {
-    let api_version = match target.resource.group {
-        "" => target.resource.version.to_owned(),
-        group => format!("{group}/{}", target.resource.version),
-    };
-    let mut object = json!({ "apiVersion": api_version, "kind": target.kind, "metadata": { "name": "right" } });
-    for section in sections(target.chapter) {
+    let mut object = json!({ "apiVersion": target.api_version, "kind": target.kind, "metadata": { "name": "right" } });
+    // What holds others is made before them.
+    let mut outer_first: Vec<&Section> = sections(target.chapter).iter().collect();
+    outer_first.sort_by_key(|section| section.at.len());
+    for section in outer_first {
         let mut place = &mut object;
         let mut schema = schemas.named(&target.schema);
         for name in section.at {

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) chapter: &'static Chapter,
     pub(crate) resource: &'static Resource,
     pub(crate) kind: String,
+    /// The version of its objects, with the group: a scale has another than what it scales.
+    pub(crate) api_version: String,
     /// The name of its schema.
     pub(crate) schema: String,
 }
@@ -83,24 +85,29 @@ impl Schemas {
             .map(|(chapter, resource)| {
                 let kind = self.kind(resource);
                 let is = |schema: &Value| {
-                    schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|kinds| {
-                        kinds.contains(&json!({ "group": resource.group, "version": resource.version, "kind": kind }))
-                    })
+                    let kinds = schema["x-kubernetes-group-version-kind"].as_array();
+                    kinds.is_some_and(|kinds| kinds.contains(kind))
                 };
                 let schema = self.components.iter().find(|(_, schema)| is(schema)).expect("a kind has a schema").0;
-                Target { chapter, resource, kind: kind.clone(), schema: schema.clone() }
+                let text = |name: &str| kind[name].as_str().expect("a group, a version and a kind").to_owned();
+                let api_version = match text("group").as_str() {
+                    "" => text("version"),
+                    group => format!("{group}/{}", text("version")),
+                };
+                Target { chapter, resource, kind: text("kind"), api_version, schema: schema.clone() }
             })
             .collect()
     }
 
-    fn kind(&self, resource: &Resource) -> String {
+    /// Group, version and kind of a resource's objects.
+    fn kind(&self, resource: &Resource) -> &Value {
         let path = match parts(resource.name) {
             (name, "") => format!("{}/namespaces/{{namespace}}/{name}", root(resource)),
             (name, sub) => format!("{}/namespaces/{{namespace}}/{name}/{{name}}/{sub}", root(resource)),
         };
         let methods = self.paths.get(&path).unwrap_or_else(|| panic!("the API server does not serve {path}"));
         let method = ["post", "put"].iter().find_map(|method| methods.get(method)).expect("it can be written");
-        method["x-kubernetes-group-version-kind"]["kind"].as_str().expect("its kind").to_owned()
+        &method["x-kubernetes-group-version-kind"]
     }
 }
 
@@ -180,6 +187,7 @@ impl Walk<'_> {
                 self.objects += 1;
                 self.table(fields, false, schema, at);
             }
+            Node::Open(fields) => self.table(fields, true, schema, at),
             Node::Each { node, .. } => {
                 let items = self.schemas.resolve(schema).1["items"].clone();
                 self.node(node, &items, &format!("{at}[]"));
@@ -194,6 +202,8 @@ impl Walk<'_> {
         for section in sections.iter().filter(|section| section.at.len() == depth) {
             self.table(section.fields, section.open, schema, at);
         }
+        // A section of the whole has looked at what lies beside the way.
+        let whole = sections.iter().any(|section| section.at.len() == depth && !section.open);
         let below = |name: &str| sections.iter().filter(|s| s.at.get(depth) == Some(&name)).count() > 0;
         if !sections.iter().any(|section| section.at.len() > depth) {
             return;
@@ -208,7 +218,7 @@ impl Walk<'_> {
                 let first = sections.iter().position(|s| s.at.get(depth) == Some(&property.as_str())).unwrap_or(0);
                 let on = &sections[first..first + on.count()];
                 self.descend(on, depth + 1, schema, &at);
-            } else if !(depth == 0 && EVERY_OBJECT.contains(&property.as_str())) {
+            } else if !whole && !(depth == 0 && EVERY_OBJECT.contains(&property.as_str())) {
                 match listed(BESIDE, &name, property) {
                     Some(entry) => {
                         self.needed.insert(entry);

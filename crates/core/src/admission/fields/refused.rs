@@ -104,96 +104,33 @@ pub const REFUSED: &[Reviewed] = &[
     of("io.k8s.api.networking.v1.IngressSpec", &["defaultBackend"], "would answer for every host"),
     of("io.k8s.api.networking.v1.IngressTLS", &["secretName"], "certificates are the front door's"),
     of("io.k8s.api.networking.v1.IngressBackend", &["resource"], "the front door knows no backend but services"),
-];
-
-/// Fields of judged kinds that lie beside the parts that tables are about, and are left alone.
-pub const BESIDE: &[Reviewed] = &[
     of(
-        "io.k8s.api.apps.v1.DeploymentSpec",
-        &[
-            "minReadySeconds",
-            "paused",
-            "progressDeadlineSeconds",
-            "replicas",
-            "revisionHistoryLimit",
-            "selector",
-            "strategy",
-        ],
-        "says how many pods there are and how they are replaced; quota bounds them, and each is judged",
-    ),
-    of(
-        "io.k8s.api.apps.v1.ReplicaSetSpec",
-        &["minReadySeconds", "replicas", "selector"],
-        "says how many pods there are; quota bounds them, and each is judged",
-    ),
-    of(
-        "io.k8s.api.core.v1.ReplicationControllerSpec",
-        &["minReadySeconds", "replicas", "selector"],
-        "says how many pods there are; quota bounds them, and each is judged",
-    ),
-    of(
-        "io.k8s.api.apps.v1.DaemonSetSpec",
-        &["minReadySeconds", "revisionHistoryLimit", "selector", "updateStrategy"],
-        "says how pods are replaced; quota bounds them, and each is judged",
-    ),
-    of(
-        "io.k8s.api.apps.v1.StatefulSetSpec",
-        &[
-            "minReadySeconds",
-            "ordinals",
-            "persistentVolumeClaimRetentionPolicy",
-            "podManagementPolicy",
-            "replicas",
-            "revisionHistoryLimit",
-            "selector",
-            "serviceName",
-            "updateStrategy",
-        ],
-        "says how many pods there are and how they are replaced; quota bounds them, and each is judged",
+        "io.k8s.api.core.v1.PodAffinityTerm",
+        &["namespaceSelector", "namespaces"],
+        "reaches pods of others: a scheduler keeps those away too that a tool keeps away from",
     ),
     of(
         "io.k8s.api.apps.v1.StatefulSetSpec",
         &["volumeClaimTemplates"],
-        "has a controller make claims, which quota counts; what a claim can reach is the operator's storage classes",
+        "has a controller make claims that the tool may not make itself",
     ),
+    of("io.k8s.api.batch.v1.JobSpec", &["managedBy"], "leaves the job to a controller that nobody has"),
     of(
         "io.k8s.api.batch.v1.JobSpec",
-        &[
-            "activeDeadlineSeconds",
-            "backoffLimit",
-            "backoffLimitPerIndex",
-            "completionMode",
-            "completions",
-            "managedBy",
-            "manualSelector",
-            "maxFailedIndexes",
-            "parallelism",
-            "podFailurePolicy",
-            "podReplacementPolicy",
-            "scheduling",
-            "selector",
-            "successPolicy",
-            "suspend",
-            "ttlSecondsAfterFinished",
-        ],
-        "says how many pods there are, when, and what ends them; quota bounds them, and each is judged",
+        &["backoffLimitPerIndex", "maxFailedIndexes"],
+        "has the API server set the number of attempts to the highest there is",
     ),
+    of("io.k8s.api.batch.v1.JobSpec", &["scheduling"], "alpha: ties the job's pods to other objects"),
     of(
-        "io.k8s.api.batch.v1.JobTemplateSpec",
-        &["metadata"],
-        "becomes the metadata of jobs, which the API server checks",
-    ),
-    of(
-        "io.k8s.api.batch.v1.CronJobSpec",
-        &[
-            "concurrencyPolicy",
-            "failedJobsHistoryLimit",
-            "schedule",
-            "startingDeadlineSeconds",
-            "successfulJobsHistoryLimit",
-            "suspend",
-            "timeZone",
-        ],
-        "says when there are jobs and how many are kept; quota bounds them, and each is judged",
+        "io.k8s.api.policy.v1.PodDisruptionBudgetSpec",
+        &["minAvailable"],
+        "of one pod means that its node can never be emptied",
     ),
 ];
+
+/// Fields of judged kinds that lie beside the parts that tables are about, and are left alone.
+pub const BESIDE: &[Reviewed] = &[of(
+    "io.k8s.api.core.v1.ConfigMap",
+    &["binaryData", "data", "immutable"],
+    "is the tool's own content; only the metadata can hold anything up",
+)];

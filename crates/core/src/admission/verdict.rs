@@ -35,7 +35,7 @@ pub enum Rule {
     Finalizer,
     /// Numbers that keep controllers busy.
     Limit,
-    /// The hosts of Ingresses and HTTPRoutes.
+    /// The hosts of Ingresses and `HTTPRoutes`.
     Host,
     /// Their paths, and where these lead.
     Path,

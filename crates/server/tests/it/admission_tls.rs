@@ -187,6 +187,16 @@ async fn only_the_api_server_is_answered() {
     assert_eq!(webhook.tls.turned_away.get(), turned_away.len() as u64);
 }
 
+/// Waits until each sender was answered so many times more.
+async fn go_on(answered: &[AtomicU64; 2], times: u64) {
+    let seen = [0, 1].map(|index: usize| answered[index].load(Ordering::Relaxed));
+    let deadline = Instant::now() + PATIENCE;
+    while (0..2).any(|index| answered[index].load(Ordering::Relaxed) < seen[index] + times) {
+        assert!(Instant::now() < deadline, "the senders do not go on");
+        tokio::time::sleep(RELOAD).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_are_replaced_without_a_dropped_request() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
@@ -219,11 +229,7 @@ async fn files_are_replaced_without_a_dropped_request() {
     });
 
     // The files that it starts with are read before they are replaced.
-    let deadline = Instant::now() + PATIENCE;
-    while answered.iter().any(|count| count.load(Ordering::Relaxed) == 0) {
-        assert!(Instant::now() < deadline, "the senders are not answered");
-        tokio::time::sleep(RELOAD).await;
-    }
+    go_on(&answered, 1).await;
 
     // Three certificates in turn, each without its key for a while; then a faulty file.
     for _ in 0..3 {
@@ -248,12 +254,7 @@ async fn files_are_replaced_without_a_dropped_request() {
     webhook.comes_to(true, &[&old], &successor).await;
     *identity.lock().unwrap() = successor;
     // Each sender has begun another request since, so the second connects as the successor.
-    let seen = [0, 1].map(|index: usize| answered[index].load(Ordering::Relaxed));
-    let deadline = Instant::now() + PATIENCE;
-    while (0..2).any(|index| answered[index].load(Ordering::Relaxed) < seen[index] + 2) {
-        assert!(Instant::now() < deadline, "the senders do not go on");
-        tokio::time::sleep(RELOAD).await;
-    }
+    go_on(&answered, 2).await;
     webhook.write("ca.crt", &new.pem);
     webhook.comes_to(false, &[&old], &former).await;
 

@@ -7,7 +7,7 @@
 /// Fields of one schema, with one reason.
 #[derive(Debug)]
 pub struct Reviewed {
-    /// The schema's name, as in the API server's OpenAPI.
+    /// The schema's name, as in the API server's `OpenAPI`.
     pub schema: &'static str,
     /// Names of its fields.
     pub fields: &'static [&'static str],

@@ -52,7 +52,7 @@ fn original_registry(resource: &str, object: &Value) -> bool {
 }
 
 /// The security policy of each tool, in what it left open: paths of the node by segments below a few parents, of any
-/// type; supplementary groups of any number but 0; any SELinux label; the hosts of probes not looked at.
+/// type; supplementary groups of any number but 0; any `SELinux` label; the hosts of probes not looked at.
 fn original_security(pod: &Value) -> bool {
     let parents = ["/var/lib/sss/pipes", "/data/project", "/data/scratch", "/public/dumps", "/mnt/nfs"];
     let is_at =

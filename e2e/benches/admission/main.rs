@@ -5,6 +5,7 @@
 //! charges to one of them, so that neither this program's own work nor the machine's other work is in the figures.
 //! What is compared runs in turn, several rounds, and ratios are taken within a round.
 #![expect(
+    clippy::panic,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,

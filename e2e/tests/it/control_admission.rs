@@ -1,7 +1,7 @@
 //! The rulebook in a real API server: the policies say of every shared case what `review` says.
 
 #[path = "../../../crates/core/tests/cases/mod.rs"]
-mod cases;
+pub(crate) mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

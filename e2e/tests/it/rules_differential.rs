@@ -253,8 +253,8 @@ async fn both_layers_say_the_same_where_kubernetes_1_36_is_emulated() {
 }
 
 /// The program that judges says what a real API server says, and it is the same policy that refuses. Not always in the
-/// same words: a real one changes some objects before policies judge them (it gives a NodePort its number, and reads
-/// AppArmor annotations into fields), so that the first fault is another.
+/// same words: a real one changes some objects before policies judge them (it gives a `NodePort` its number, and reads
+/// `AppArmor` annotations into fields), so that the first fault is another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_api_server_says_the_same_of_some() {
     let plane = stage().await;

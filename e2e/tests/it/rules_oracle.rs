@@ -4,10 +4,6 @@
 //! the filling policy and the judging ones asked by the API server's own code, and tells what came of it. Nothing of
 //! CEL is done here: this only asks, and puts the same question to `review`.
 
-#[expect(dead_code, reason = "the objects of the cases are used here, not what is said of them")]
-#[path = "../../../crates/core/tests/cases/mod.rs"]
-mod cases;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -16,6 +12,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hearth_core::Platform;
 use hearth_core::admission::{Operation, Request, Rules, Verdict, cel, review};
 use serde_json::{Value, json};
+
+use crate::control_admission::cases;
 
 /// A running oracle. It ends with the value.
 pub(crate) struct Oracle {

@@ -218,7 +218,7 @@ impl Walk<'_> {
                 let first = sections.iter().position(|s| s.at.get(depth) == Some(&property.as_str())).unwrap_or(0);
                 let on = &sections[first..first + on.count()];
                 self.descend(on, depth + 1, schema, &at);
-            } else if !whole && !(depth == 0 && EVERY_OBJECT.contains(&property.as_str())) {
+            } else if !(whole || depth == 0 && EVERY_OBJECT.contains(&property.as_str())) {
                 match listed(BESIDE, &name, property) {
                     Some(entry) => {
                         self.needed.insert(entry);

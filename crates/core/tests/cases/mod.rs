@@ -7,32 +7,32 @@
 use serde_json::Value;
 
 /// One object, or one change of an object.
-pub(super) struct Case {
+pub(crate) struct Case {
     /// The file and the case's own name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The API version of the resource, as `apps/v1`.
-    pub(super) api_version: String,
+    pub(crate) api_version: String,
     /// The resource in the plural, with its subresource.
-    pub(super) resource: String,
+    pub(crate) resource: String,
     /// The namespace, that of the tool `wikibot` unless the file or the case says otherwise.
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     /// Who asks.
-    pub(super) user: String,
+    pub(crate) user: String,
     /// The object.
-    pub(super) object: Value,
+    pub(crate) object: Value,
     /// The object as it was stored before the rules, when it is changed.
-    pub(super) old: Option<Value>,
+    pub(crate) old: Option<Value>,
     /// What the refusal says, in parts; allowed where this is empty.
-    pub(super) refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
     /// Whether the API server's own validation refuses the object before any rule is asked.
-    pub(super) invalid: bool,
+    pub(crate) invalid: bool,
 }
 
 /// Number of the tool `wikibot`.
-pub(super) const UID: u32 = 50123;
+pub(crate) const UID: u32 = 50123;
 
 /// The configuration that the cases are about.
-pub(super) const PLATFORM: &str = r#"
+pub(crate) const PLATFORM: &str = r#"
     [domains]
     public = ["hearth.localhost", "tools.example"]
     legacy = "tools.hearth.localhost"
@@ -59,7 +59,7 @@ pub(super) const PLATFORM: &str = r#"
 "#;
 
 /// The service account that the namespace of `wikibot` names.
-pub(super) const ACCOUNT: &str = "robot";
+pub(crate) const ACCOUNT: &str = "robot";
 
 const FILES: &[(&str, &str)] = &[
     ("pods", include_str!("pods.yaml")),
@@ -89,7 +89,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Every case of every file.
-pub(super) fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     FILES.iter().flat_map(|(name, text)| file(name, text)).collect()
 }
 

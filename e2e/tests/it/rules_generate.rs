@@ -109,7 +109,11 @@ impl<'a> Generator<'a> {
         }
         let chapter = &CHAPTERS[random.below(CHAPTERS.len())];
         let of: Vec<&Target> = self.targets.iter().filter(|target| target.chapter.name == chapter.name).collect();
-        if of.is_empty() { random.pick(&self.targets) } else { random.pick(&of) }
+        if of.is_empty() {
+            return random.pick(&self.targets);
+        }
+        let target: &&Target = random.pick(&of);
+        target
     }
 
     fn user(&self, random: &mut Random, target: &Target) -> String {

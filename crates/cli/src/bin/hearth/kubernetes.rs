@@ -1,4 +1,4 @@
-//! What `up` asks of the cluster: to apply manifests, and to tell when something is as it should be.
+//! What `up` asks of the cluster: to tell when something is as it should be.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,7 +11,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition};
 use serde::de::DeserializeOwned;
 
-use crate::host_command::Run;
 use crate::instance::Instance;
 
 /// A client with the rights of an administrator.
@@ -20,14 +19,6 @@ pub async fn client(instance: &Instance) -> anyhow::Result<kube::Client> {
     let kubeconfig = Kubeconfig::read_from(&file).with_context(|| format!("failed to read {}", file.display()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(kube::Client::try_from(config)?)
-}
-
-/// Applies a folder of manifests; what is as it should be is not changed.
-pub fn apply(instance: &Instance, folder: &str) -> anyhow::Result<()> {
-    Run::new(instance.built("kubectl"))
-        .args(["--kubeconfig", &instance.text("admin.kubeconfig"), "apply", "--server-side", "--force-conflicts"])
-        .args(["--field-manager", "hearth-up", "-k", &instance.text(folder)])
-        .run()
 }
 
 /// Waits until the API server says that it is ready.

@@ -18,6 +18,7 @@ mod images;
 mod instance;
 mod kubernetes;
 mod listing;
+mod manifests;
 mod network;
 mod node;
 mod patience;

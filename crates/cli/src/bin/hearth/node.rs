@@ -15,6 +15,9 @@ use crate::pki;
 /// The name of the first node.
 pub const NODE: &str = "node1";
 
+/// The user and group of the platform's own programs, as their images and manifests have it.
+const UNPRIVILEGED: u32 = 65532;
+
 /// A command line that runs `command` inside the node's network.
 pub fn in_network(instance: &Instance, command: Vec<String>) -> Vec<String> {
     let mut words =
@@ -37,11 +40,14 @@ pub fn inside(instance: &Instance, command: Vec<String>) -> Vec<String> {
 
 /// Makes the node's folders, mount namespace and cgroups, and writes its configuration.
 pub fn up(instance: &Instance) -> anyhow::Result<()> {
-    for folder in
-        ["data/project", "data/home", "data/platform/directory", "data/platform/registry", "log", "run/containerd"]
-    {
+    let folders = ["data/project", "data/home", "log", "run/containerd"].map(|folder| (folder, None));
+    // The directory and the registry keep their data themselves, as a user without rights.
+    let kept = ["data/platform/directory", "data/platform/registry"].map(|folder| (folder, Some(UNPRIVILEGED)));
+    for (folder, owner) in folders.into_iter().chain(kept) {
         let path = instance.path(folder);
         std::fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+        std::os::unix::fs::chown(&path, owner, owner)
+            .with_context(|| format!("failed to give {} to its user", path.display()))?;
     }
     write_hosts(instance)?;
     write_containerd(instance)?;

@@ -12,6 +12,7 @@ use hearth_core::names::{FOUROHFOUR, PLATFORM_NAMESPACE, annotation};
 use crate::host_command::Run;
 use crate::images::{self, Image};
 use crate::instance::{Instance, service, write};
+use crate::manifests::Manifests;
 use crate::patience::until_ok;
 use crate::progress::Progress;
 use crate::render::Overlay;
@@ -63,21 +64,20 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
     progress
         .step("manifests", async {
             overlay(instance, &images)?.write(&instance.path("render"))?;
-            kubernetes::apply(instance, "render")
+            Manifests::build(instance, "render", "hearth-up")?.apply(&client).await
         })
         .await?;
     progress.step("platform", platform_ready(&client)).await?;
     progress.step("directory", first_tool::people_and_tools(instance, PATIENCE)).await?;
-    progress.step("images in the registry", until_ok(PATIENCE, || async { images::push(instance, &images) })).await?;
+    progress.step("images in the registry, logins", registry_and_logins(instance, images)).await?;
     progress
         .step("page for names that serve nothing", async {
             let namespace = format!("tool-{FOUROHFOUR}");
             kubernetes::namespace_annotated(&client, &namespace, annotation::UID, PATIENCE).await?;
-            kubernetes::apply(instance, "render/fourohfour")?;
+            Manifests::build(instance, "render/fourohfour", "hearth-up-fourohfour")?.apply(&client).await?;
             kubernetes::deployment_ready(&client, &namespace, FOUROHFOUR, PATIENCE).await
         })
         .await?;
-    progress.step("bastion", first_tool::bastion(instance, PATIENCE)).await?;
     progress.step("first tool", first_tool::serve(instance, PATIENCE)).await?;
     put_on_path(instance)?;
     report(instance, &progress);
@@ -144,6 +144,16 @@ async fn start_cluster(
             kubernetes::node_ready(&kubernetes::client(instance).await?, node::NODE, PATIENCE).await
         })
         .await
+}
+
+/// Fills the registry while the bastion, which waits for the directory too, comes to let people in.
+async fn registry_and_logins(instance: &Instance, images: BTreeMap<&'static str, Image>) -> anyhow::Result<()> {
+    let registry = instance.clone();
+    let pushed = tokio::spawn(async move {
+        until_ok(PATIENCE, || async { tokio::task::block_in_place(|| images::push(&registry, &images)) }).await
+    });
+    first_tool::bastion(instance, PATIENCE).await?;
+    pushed.await.context("pushing the images stopped unexpectedly")?
 }
 
 async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {

@@ -37,9 +37,9 @@ pub const ROLES: &[Role] = &[
         paths: &["/data/home", "/data/project"],
         escalates: true,
     },
-    // Both keep their data on the node, and give a new folder to themselves.
-    Role { name: "directory", capabilities: &["CHOWN"], paths: &["/data/platform/directory"], escalates: false },
-    Role { name: "registry", capabilities: &["CHOWN"], paths: &["/data/platform/registry"], escalates: false },
+    // Both keep their data on the node.
+    Role { name: "directory", capabilities: &[], paths: &["/data/platform/directory"], escalates: false },
+    Role { name: "registry", capabilities: &[], paths: &["/data/platform/registry"], escalates: false },
 ];
 
 /// Everyone else.

@@ -142,3 +142,41 @@ fn killed_containers_and_pods_are_replaced() {
     all_works(platform, "mended");
     platform.up();
 }
+
+#[test]
+fn up_mends_what_was_changed_by_hand_deletes_what_is_left_over_and_leaves_the_rest() {
+    let (platform, _alone) = disturbed();
+    let versions = || {
+        let query = "jsonpath={range .items[*]}{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}";
+        let kinds = "validatingadmissionpolicies,services,serviceaccounts,clusterroles";
+        let said = platform.admin(&["get", kinds, "--all-namespaces", "--output", query]).success("versions");
+        let pairs = said.out.lines().filter_map(|line| line.split_once(' '));
+        pairs.map(|(name, version)| (name.to_owned(), version.to_owned())).collect::<BTreeMap<_, _>>()
+    };
+    let left_over = |name: &str, manager: &str| {
+        let policy = format!(
+            "{{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {{name: {name}}}, \
+             spec: {{matchConstraints: {{resourceRules: [{{apiGroups: [batch], apiVersions: [v1], resources: [jobs], \
+             operations: [CREATE]}}]}}, validations: [{{expression: 'true'}}]}}}}"
+        );
+        let words = ["apply", "--server-side", "--field-manager", manager, "--filename", "-"];
+        platform.kubectl_with(&platform.path("admin.kubeconfig"), &words, &policy).success("a policy");
+    };
+    platform.up();
+    let before = versions();
+    left_over("hearth-tool-of-an-older-version", "hearth-up");
+    left_over("somebodys", "somebody");
+    let cut = r#"[{"op": "replace", "path": "/rules", "value": []}]"#;
+    platform.admin(&["patch", "clusterrole", "tools-user", "--type", "json", "--patch", cut]).success("a patch");
+    let said = platform.hearth(&["up"]).success("hearth up");
+    assert!(said.err.contains("manifests: 1 applied, 1 no longer rendered and deleted"), "{said:?}");
+
+    let mut after = versions();
+    assert!(after.remove("somebodys").is_some(), "{after:?}");
+    platform.admin(&["delete", "validatingadmissionpolicy", "somebodys"]).success("delete");
+    assert_ne!(after.remove("tools-user"), before.get("tools-user").cloned());
+    let unchanged: BTreeMap<_, _> = before.into_iter().filter(|(name, _)| name != "tools-user").collect();
+    assert_eq!(after, unchanged);
+    let may = platform.as_tool("hello", "kubectl auth can-i list pods").success("a tool's rights");
+    assert_eq!(may.out.trim(), "yes");
+}

@@ -38,7 +38,12 @@ fn main() -> ExitCode {
         return accounts::home_write();
     }
     telemetry::init();
-    let runtime = match tokio::runtime::Runtime::new() {
+    // A review is judged in microseconds and waits for nothing: handing it from thread to thread would cost more.
+    let mut builder = match command.role {
+        Role::Admission(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "failed to start");

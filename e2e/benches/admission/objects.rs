@@ -67,7 +67,7 @@ pub(crate) fn pod() -> Value {
             "containers": [container()],
             "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
             "serviceAccountName": "default", "serviceAccount": "default",
-            "securityContext": { "runAsUser": uid, "runAsGroup": uid, "fsGroup": uid, "runAsNonRoot": true,
+            "securityContext": { "runAsUser": uid, "runAsGroup": uid, "fsGroup": uid, "runAsNonRoot": true, "supplementalGroupsPolicy": "Strict",
                 "seccompProfile": { "type": "RuntimeDefault" } },
             "schedulerName": "default-scheduler",
             "tolerations": [

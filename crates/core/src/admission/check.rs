@@ -2,6 +2,8 @@
 //!
 //! Every arm here has its counterpart in `cel::render`, and the shared cases hold them together.
 
+use std::borrow::Cow;
+
 use super::fields::{Role, Section};
 use super::json::{Map, Value};
 use super::listed::Lists;
@@ -143,7 +145,7 @@ impl<'a> Check<'a> {
                 return;
             }
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let name = name.map_or_else(|| index.to_string(), escaped);
+            let name = name.map_or_else(|| Cow::Owned(index.to_string()), escaped);
             self.step(&["[", &name, "]"], |check| check.node(node, rule, entry));
         }
     }

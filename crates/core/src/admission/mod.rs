@@ -225,7 +225,7 @@ fn describe(request: &Request<'_, json::Value<'_>>) -> String {
     match (text("/metadata/name"), text("/metadata/generateName")) {
         (Some(name), _) => format!("{kind} {}", quoted(name, "")),
         (None, Some(start)) => format!("{kind} {}", quoted(start, "…")),
-        (None, None) => kind,
+        (None, None) => kind.into_owned(),
     }
 }
 

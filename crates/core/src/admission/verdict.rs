@@ -1,5 +1,6 @@
 //! What a judgement says: allowed, or everything that is wrong, in sentences.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::Rules;
@@ -141,9 +142,13 @@ impl Rule {
 }
 
 /// A name or a key as a message repeats it: one line, nothing invisible, and no longer than is needed to find it.
-pub(super) fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+    if text.len() <= LONGEST_NAME && text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
     let shown: String = text.chars().take(LONGEST_NAME).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST_NAME).is_some() { format!("{shown}…") } else { shown }
+    Cow::Owned(if text.chars().nth(LONGEST_NAME).is_some() { format!("{shown}…") } else { shown })
 }
 
 impl Violation {

@@ -126,12 +126,13 @@ async fn answer(State(ctx): State<Arc<Ctx>>, request: Request<Body>) -> Response
             let text = format!("the review is too intricate: it may hold about {MOST_VALUES} values\n");
             ctx.unread(StatusCode::PAYLOAD_TOO_LARGE, "too_intricate", text)
         }
-        Ok(Ok(body)) => {
-            let reviewed = review::review(&ctx.rules, &ctx.namespaces, &body);
-            ctx.metrics.count(&reviewed);
-            reviewed.log();
-            ([(header::CONTENT_TYPE, "application/json")], reviewed.body()).into_response()
+        // Whoever writes much waits for it, and nobody else does: all reviews share one thread.
+        Ok(Ok(body)) if body.len() > USUAL => {
+            let ctx = ctx.clone();
+            let judged = tokio::task::spawn_blocking(move || ctx.judge(&body)).await;
+            judged.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
+        Ok(Ok(body)) => ctx.judge(&body),
         Ok(Err(error)) if error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
             let text = format!("the review is too large: it may have {LARGEST} bytes\n");
             ctx.unread(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
@@ -168,6 +169,14 @@ impl Ctx {
     pub fn new(rules: Rules, namespaces: Namespaces) -> Self {
         let (usual, large) = (Semaphore::new(MOST_USUAL), Semaphore::new(1));
         Self { rules, namespaces, metrics: Metrics::new(), usual, large }
+    }
+
+    /// The answer to a review.
+    fn judge(&self, body: &[u8]) -> Response {
+        let reviewed = review::review(&self.rules, &self.namespaces, body);
+        self.metrics.count(&reviewed);
+        reviewed.log();
+        ([(header::CONTENT_TYPE, "application/json")], reviewed.body()).into_response()
     }
 
     /// The answer to what was not read to its end.

@@ -1,7 +1,7 @@
 //! Following the directory: one snapshot at first, and one after each change.
 //!
-//! Polling one attribute of one entry costs the server less than a millisecond, so it may be done often. Asking
-//! the server to send changes (RFC 4533) would replace [`next_change`] and nothing else.
+//! A server that offers it tells of each change by itself. One that does not is asked for its change number, which
+//! costs it less than a millisecond and may be done often.
 
 use std::time::Duration;
 
@@ -9,21 +9,25 @@ use anyhow::Result;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use hearth_core::directory_entry::Snapshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use crate::bell::Bell;
 use crate::{Connection, Directory};
 
 /// How often everything is read from a server that does not say when it was written to.
 const WITHOUT_CHANGE_NUMBER: Duration = Duration::from_secs(60);
+
+/// How long a server that tells of changes is believed when it says nothing: a connection may be dead and not show it.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The longest pause between attempts to reach the directory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The directory's state at first and after each change, for ever. An error is given out once each time an
 /// attempt fails; the next item comes from the next attempt, after a pause that grows to 15 s.
-/// `interval` is how often to ask whether anything changed; 500 ms is a good value.
+/// `interval` is how often to ask a server that does not tell by itself; 500 ms is a good value.
 pub fn follow(connection: Connection, interval: Duration) -> BoxStream<'static, Result<Snapshot>> {
-    let state = Follower { connection, interval, directory: None, failures: 0 };
+    let state = Follower { connection, interval, directory: None, bell: None, failures: 0 };
     stream::unfold(state, |mut state| async move {
         let item = state.next().await;
         Some((item, state))
@@ -36,6 +40,8 @@ struct Follower {
     interval: Duration,
     /// The connection, once a first reading came from it.
     directory: Option<Directory>,
+    /// What tells of changes on that connection, where the server offers it.
+    bell: Option<Bell>,
     /// How many attempts have failed since the last that did not.
     failures: u32,
 }
@@ -49,7 +55,7 @@ impl Follower {
         }
         let item = self.attempt().await;
         if item.is_err() {
-            self.directory = None;
+            (self.directory, self.bell) = (None, None);
             self.failures += 1;
         } else {
             self.failures = 0;
@@ -59,18 +65,31 @@ impl Follower {
 
     async fn attempt(&mut self) -> Result<Snapshot> {
         if let Some(directory) = &mut self.directory {
-            next_change(directory, self.interval).await?;
+            next_change(directory, &mut self.bell, self.interval).await?;
             return directory.read().await;
         }
         let mut directory = self.connection.connect().await?;
+        // Before the reading, so that what is written meanwhile rings.
+        let bell = directory.bell().await?;
         let snapshot = directory.read().await?;
-        self.directory = Some(directory);
+        (self.directory, self.bell) = (Some(directory), bell);
         Ok(snapshot)
     }
 }
 
 /// Returns when the directory should be read again.
-async fn next_change(directory: &mut Directory, interval: Duration) -> Result<()> {
+async fn next_change(directory: &mut Directory, bell: &mut Option<Bell>, interval: Duration) -> Result<()> {
+    while let Some(ringing) = bell {
+        match timeout(SILENCE, ringing.rings()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "the directory is asked for changes from now on");
+                *bell = None;
+            }
+            Err(_) if directory.changed().await? => return Ok(()),
+            Err(_) => (),
+        }
+    }
     if !directory.tells_changes() {
         sleep(WITHOUT_CHANGE_NUMBER).await;
         return Ok(());

@@ -7,6 +7,7 @@
 //! A reading is whole or an error, never a part: what reads it takes a tool that is not there for deleted.
 //! It never speaks without TLS, never caches, and never decides what becomes of a tool.
 
+mod bell;
 mod connection;
 mod follow;
 mod people;

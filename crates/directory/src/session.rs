@@ -31,7 +31,7 @@ const ALREADY_EXISTS: u32 = 68;
 
 /// A connection to the directory, bound.
 pub struct Directory {
-    ldap: Ldap,
+    pub(crate) ldap: Ldap,
     bind_dn: String,
     pub(crate) platform: Platform,
     /// The change number before the last whole reading.

@@ -190,3 +190,31 @@ async fn each_change_is_noticed_and_outages_are_survived() {
     writer.create_tool(&tool("c")).await.unwrap();
     until(&mut stream, "c").await;
 }
+
+/// So seldom that a change which is seen was not asked for.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn the_directory_tells_of_changes_by_itself() {
+    let slapd = Slapd::start();
+    let mut writer = slapd.with_people().await;
+    let mut stream = follow(slapd.as_reader(), NEVER);
+    timeout(DEADLINE, stream.next()).await.unwrap().unwrap().unwrap();
+    for name in ["a", "b"] {
+        writer.create_tool(&tool(name)).await.unwrap();
+        until(&mut stream, name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_stops_telling_of_changes_is_asked() {
+    // Enough for the tools, and not for every entry that there is.
+    let slapd = Slapd::start_with(&[("HEARTH_DIRECTORY_READER_SIZELIMIT", "6")]);
+    let mut writer = slapd.with_people().await;
+    let mut stream = follow(slapd.as_reader(), Duration::from_millis(20));
+    timeout(DEADLINE, stream.next()).await.unwrap().unwrap().unwrap();
+    for name in ["a", "b"] {
+        writer.create_tool(&tool(name)).await.unwrap();
+        until(&mut stream, name).await;
+    }
+}

@@ -36,3 +36,28 @@ fn a_disabled_tool_stops_and_comes_back() {
     });
     platform.as_tool("napping", "webservice status").says(0, &["Your webservice of type static is"]);
 }
+
+#[test]
+fn a_revoked_key_is_refused_at_once_and_another_works() {
+    let (platform, _calm) = platform();
+    platform.tool("leaky", "member1");
+    platform.serve("leaky", "open");
+    let aside = tempfile::tempdir().unwrap();
+    let login = platform.path("data/project/leaky/.docker/config.json");
+    let (old, old_login) = (aside.path().join("config"), std::fs::read_to_string(&login).unwrap());
+    std::fs::copy(platform.path("data/project/leaky/.kube/config"), &old).unwrap();
+    let old = old.display().to_string();
+    platform.kubectl_with(&old, &["get", "pods"], "").success("the old key before");
+
+    platform.hearth(&["tool", "revoke", "leaky"]).says(0, &["'leaky' open nothing any more"]);
+    let said = platform.kubectl_with(&old, &["get", "pods"], "");
+    assert!(said.err.contains("Forbidden"), "{said:?}");
+    assert_ne!(std::fs::read_to_string(&login).unwrap(), old_login);
+    platform.ssh("member1", "become leaky kubectl get pods", "").success("the new key");
+    platform.answers("leaky", 200, "open");
+    platform.as_tool("leaky", "webservice restart").success("webservice restart");
+
+    platform.hearth(&["tool", "revoke", "nosuchtool"]).says(1, &["there is no usable tool 'nosuchtool'"]);
+    platform.hearth(&["tool", "disable", "leaky"]).says(0, &["is disabled"]);
+    platform.hearth(&["tool", "revoke", "leaky"]).says(1, &["is disabled: its key and password open nothing"]);
+}

@@ -28,6 +28,7 @@ mod preflight;
 mod process;
 mod progress;
 mod render;
+mod revocation;
 mod secrets;
 mod supervisor;
 mod sysctl;
@@ -120,7 +121,7 @@ async fn on_this_machine(place: Place, action: Action) -> anyhow::Result<()> {
         Action::Purge => down::purge(&instance),
         Action::Render => up::render(&instance),
         Action::Supervise => supervisor::run(instance),
-        Action::Tool(command) => tool::run(command, &first_tool::connection(&instance)?).await,
+        Action::Tool(command) => tool::run(command, &instance).await,
         Action::Person(command) => person::run(command, &first_tool::connection(&instance)?).await,
     }
 }

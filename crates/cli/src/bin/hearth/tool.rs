@@ -1,6 +1,6 @@
 //! `hearth tool`: making tools, showing them, and changing who maintains them and whether they may run.
 //!
-//! Everything happens in the directory; the platform's roles follow it within seconds. Deleting is disabling
+//! All but revoking happens in the directory; the platform's roles follow it within seconds. Deleting is disabling
 //! with a date: until then nothing is lost.
 
 use anyhow::{Result, bail};
@@ -11,8 +11,9 @@ use hearth_directory::{Connection, Disabling, MaintainerChange, NewTool};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::clock;
+use crate::instance::Instance;
 use crate::listing::{Output, fields, print, print_json, refusals, refusals_json, table};
+use crate::{clock, first_tool, kubernetes, revocation};
 
 /// What to do with tools.
 #[derive(clap::Subcommand, Debug)]
@@ -53,6 +54,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PERSON")]
         remove: Vec<PersonName>,
     },
+    /// Make a tool's key and password worthless, and give it others; what runs goes on
+    Revoke {
+        /// The tool
+        name: ToolName,
+    },
     /// Stop a tool and lock its account; nothing is lost until its days of grace are over
     Disable {
         /// The tool
@@ -70,9 +76,20 @@ pub(crate) enum Command {
     },
 }
 
-/// Does what the command says, in the directory of `instance`.
-pub(crate) async fn run(command: Command, instance: &Connection) -> Result<()> {
+/// Does what the command says, in the instance's directory; a tool's credentials are the cluster's.
+pub(crate) async fn run(command: Command, place: &Instance) -> Result<()> {
+    let instance = &first_tool::connection(place)?;
     match command {
+        Command::Revoke { name } => {
+            match instance.connect().await?.read().await?.tools.get(&name) {
+                None => bail!("there is no usable tool '{name}'; 'hearth tool show {name}' says why"),
+                Some(Tool { state: ToolState::Disabled { .. }, .. }) => {
+                    bail!("the tool '{name}' is disabled: its key and password open nothing until it is enabled")
+                }
+                Some(_) => (),
+            }
+            print(&revocation::revoke(kubernetes::client(place).await?, &instance.platform, &name).await?)
+        }
         Command::Create { name, maintainers, description } => {
             let name = ToolName::for_creation(&name, &instance.platform.tools.reserved)?;
             create(instance, NewTool { name, maintainers, description }).await

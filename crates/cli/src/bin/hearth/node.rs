@@ -4,7 +4,9 @@
 //! Inside the node `/data` is the instance's own and `/etc/hosts` has the platform's internal names; the host's are
 //! not touched.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -14,6 +16,9 @@ use crate::pki;
 
 /// The name of the first node.
 pub const NODE: &str = "node1";
+
+/// How long processes that were killed may take to leave their cgroup.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// The user and group of the platform's own programs, as their images and manifests have it.
 const UNPRIVILEGED: u32 = 65532;
@@ -193,8 +198,15 @@ fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
     // Where version 1 and 2 stand side by side, runc makes the same group in the hierarchy of version 2 as well.
     for root in cgroup_roots().into_iter().chain([PathBuf::from("/sys/fs/cgroup/unified")]) {
         let group = root.join(cgroup(instance).trim_start_matches('/'));
-        if group.exists() {
-            remove(&group).with_context(|| format!("failed to remove the cgroup {}", group.display()))?;
+        let began = Instant::now();
+        while group.exists() {
+            match remove(&group) {
+                // What was killed is in its group until the kernel has taken it apart.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && began.elapsed() < LEAVING => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                result => result.with_context(|| format!("failed to remove the cgroup {}", group.display()))?,
+            }
         }
     }
     Ok(())

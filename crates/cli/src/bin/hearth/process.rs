@@ -48,10 +48,19 @@ impl Spec {
         self.running(instance).and_then(program).is_some_and(replaced)
     }
 
-    /// Starts the process in a session of its own, so that it outlives whoever started it.
+    /// Starts the process, and writes down which it is.
     pub fn start(&self, instance: &Instance) -> anyhow::Result<Running> {
+        let pid = self.spawn(instance)?;
+        self.write_down(instance, pid).with_context(|| {
+            format!("{} may have ended at once; see {}", self.name, log_file(instance, &self.name).display())
+        })?;
+        Ok(Running { pid: Pid::from_raw(pid).context("the kernel gave no process number")? })
+    }
+
+    /// Starts the process in a session of its own, so that it outlives whoever started it; its number.
+    pub fn spawn(&self, instance: &Instance) -> anyhow::Result<i32> {
         let (program, args) = self.command.split_first().context("a process has no program")?;
-        let log_path = instance.path(format!("log/{}.log", self.name));
+        let log_path = log_file(instance, &self.name);
         rotate(&log_path)?;
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -69,12 +78,17 @@ impl Spec {
             .current_dir("/")
             .spawn()
             .with_context(|| format!("failed to start {} ({program})", self.name))?;
-        let raw = i32::try_from(child.id())?;
-        let pid = Pid::from_raw(raw).context("the kernel gave no process number")?;
-        let started =
-            started_at(raw).with_context(|| format!("{} ended at once; see {}", self.name, log_path.display()))?;
-        write(&pid_file(instance, &self.name), format!("{raw} {started}\n"), 0o644)?;
-        Ok(Running { pid })
+        Ok(i32::try_from(child.id())?)
+    }
+
+    /// Writes down that the process which calls this is the one.
+    pub fn register(&self, instance: &Instance) -> anyhow::Result<()> {
+        self.write_down(instance, i32::try_from(std::process::id())?)
+    }
+
+    fn write_down(&self, instance: &Instance, pid: i32) -> anyhow::Result<()> {
+        let started = started_at(pid).with_context(|| format!("process {pid} has ended"))?;
+        write(&pid_file(instance, &self.name), format!("{pid} {started}\n"), 0o644).map(drop)
     }
 }
 
@@ -111,6 +125,11 @@ impl Running {
     pub fn id(self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
+}
+
+/// The file that a process writes to.
+pub fn log_file(instance: &Instance, name: &str) -> PathBuf {
+    instance.path(format!("log/{name}.log"))
 }
 
 /// The file that holds a process's number.

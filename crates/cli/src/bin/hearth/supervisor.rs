@@ -4,19 +4,22 @@
 //! finds the processes by their pid files and goes on watching them. It never stops a process: `down` does that, after
 //! it has stopped the supervisor.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::instance::{Instance, write};
-use crate::process::Spec;
+use crate::process::{Spec, log_file};
 
 /// The name of the supervisor's own pid file and log.
 const NAME: &str = "supervisor";
 
 /// The shortest and the longest pause before a process that ended is started again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// How long the supervisor may take to start.
+const START: Duration = Duration::from_secs(10);
 
 /// A process that ran this long is taken to have been well.
 const WELL: Duration = Duration::from_secs(30);
@@ -38,8 +41,17 @@ pub fn ensure(instance: &Instance, specs: &[Spec]) -> anyhow::Result<()> {
             running.stop(Duration::from_secs(10));
         }
     }
-    if own.running(instance).is_none() {
-        own.start(instance)?;
+    if own.running(instance).is_some() {
+        return Ok(());
+    }
+    // It writes down its number by itself.
+    own.spawn(instance)?;
+    let began = Instant::now();
+    while own.running(instance).is_none() {
+        if began.elapsed() > START {
+            bail!("the supervisor did not start; see {}", log_file(instance, NAME).display());
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
@@ -85,14 +97,21 @@ pub fn is_running(instance: &Instance) -> bool {
     own_spec(instance).running(instance).is_some()
 }
 
-/// The supervisor itself: one thread a process. Runs until it is told to end.
+/// The supervisor itself: one thread a process. Runs until it is told to end. There is never a second one: whoever
+/// started it may have been ended before it could write down that it had.
 pub fn run(instance: Instance) -> anyhow::Result<()> {
+    let path = instance.path("run/supervisor.lock");
+    let lock = std::fs::File::create(&path).with_context(|| format!("failed to open {}", path.display()))?;
+    lock.try_lock().with_context(|| format!("another supervisor holds {}", path.display()))?;
+    own_spec(&instance).register(&instance)?;
     let instance = Arc::new(instance);
+    let starting = Arc::new(RwLock::new(()));
+    end_between_starts(starting.clone())?;
     let threads: Vec<_> = specs(&instance)?
         .into_iter()
         .map(|spec| {
-            let instance = instance.clone();
-            std::thread::spawn(move || keep(&instance, &spec))
+            let (instance, starting) = (instance.clone(), starting.clone());
+            std::thread::spawn(move || keep(&instance, &spec, &starting))
         })
         .collect();
     for thread in threads {
@@ -101,12 +120,29 @@ pub fn run(instance: Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ends this process when it is asked to, but not between the start of a process and the writing of its number: that
+/// process would be nobody's, and the next supervisor would start a second one.
+fn end_between_starts(starting: Arc<RwLock<()>>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("failed to wait for the signal to end")?;
+    tokio::spawn(async move {
+        terminate.recv().await;
+        let _none_starts = starting.write();
+        std::process::exit(0);
+    });
+    Ok(())
+}
+
 /// Keeps one process running, for ever.
-fn keep(instance: &Instance, spec: &Spec) {
+fn keep(instance: &Instance, spec: &Spec, starting: &RwLock<()>) {
     let mut pause = PAUSE.0;
     loop {
         let began = Instant::now();
-        match spec.running(instance).map_or_else(|| spec.start(instance), Ok) {
+        let started = {
+            let _starting = starting.read();
+            spec.running(instance).map_or_else(|| spec.start(instance), Ok)
+        };
+        match started {
             Ok(running) => {
                 log(&format!("{} runs as process {}", spec.name, running.id()));
                 running.wait(None);

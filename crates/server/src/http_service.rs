@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use tls::Acceptor;
-pub use tls::{Tls, TlsFiles};
+pub use tls::{Tls, TlsCounters, TlsFiles};
 
 /// How long a stopping service waits for the requests that it is answering.
 const DRAIN: Duration = Duration::from_secs(10);

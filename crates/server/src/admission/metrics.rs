@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::review::{Answer, Reviewed};
+use crate::http_service::TlsCounters;
 
 /// Of what is not judged.
 const OTHER: &str = "other";
@@ -22,14 +23,14 @@ type Labels = [(&'static str, &'static str); 3];
 pub(super) struct Metrics {
     registry: Registry,
     reviews: Family<Labels, Counter>,
-    /// Clients that were turned away while they connected.
-    pub(super) turned_away: Counter,
+    /// What its TLS counts.
+    pub(super) tls: TlsCounters,
 }
 
 impl Metrics {
     /// Counters that stand at nothing.
     pub(super) fn new() -> Self {
-        let (reviews, turned_away) = (Family::<Labels, Counter>::default(), Counter::default());
+        let (reviews, tls) = (Family::<Labels, Counter>::default(), TlsCounters::default());
         let mut registry = Registry::with_prefix("hearth_admission");
         registry.register(
             "reviews",
@@ -40,9 +41,14 @@ impl Metrics {
         registry.register(
             "clients_turned_away",
             "Clients whose certificate is missing or not the API server's",
-            turned_away.clone(),
+            tls.turned_away.clone(),
         );
-        Self { registry, reviews, turned_away }
+        registry.register(
+            "certificate_reload_failures",
+            "Looks at the certificate's files that found them unreadable, or changed and not usable",
+            tls.failed_reloads.clone(),
+        );
+        Self { registry, reviews, tls }
     }
 
     /// Counts an answer.

@@ -93,7 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
     };
     let (reviews, health) = (bind(&listen).await?, bind(&health).await?);
-    let tls = Tls { turned_away: ctx.metrics.turned_away.clone(), ..Tls::from(tls) };
+    let tls = Tls { counters: ctx.metrics.tls.clone(), ..Tls::from(tls) };
     tracing::info!(listen, "reviewing");
     tokio::try_join!(
         serve(reviews, Some(tls), router(ctx.clone()), stop_signal()),

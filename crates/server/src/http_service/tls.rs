@@ -50,14 +50,23 @@ pub struct Tls {
     pub files: TlsFiles,
     /// How often they are looked at.
     pub reload: Duration,
-    /// Counts clients that were turned away: without a certificate, or with one that is not good here.
+    /// What it counts.
+    pub counters: TlsCounters,
+}
+
+/// What a service that speaks TLS counts. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct TlsCounters {
+    /// Clients that were turned away: without a certificate, or with one that is not good here.
     pub turned_away: Counter,
+    /// Looks at the files that found them unreadable, or changed and not usable.
+    pub failed_reloads: Counter,
 }
 
 /// What takes connections in.
 pub(super) struct Acceptor {
     current: Arc<ArcSwap<ServerConfig>>,
-    turned_away: Counter,
+    counters: TlsCounters,
 }
 
 /// What the files held when they were last good.
@@ -79,7 +88,7 @@ struct Named {
 
 impl From<TlsFiles> for Tls {
     fn from(files: TlsFiles) -> Self {
-        Self { files, reload: RELOAD, turned_away: Counter::default() }
+        Self { files, reload: RELOAD, counters: TlsCounters::default() }
     }
 }
 
@@ -89,10 +98,11 @@ impl Acceptor {
     /// One that uses what the files hold, now and whenever they hold something else. Fails if they are not good now.
     pub(super) fn start(tls: Tls) -> anyhow::Result<Self> {
         crate::kubernetes::install_crypto();
-        let Tls { files, reload, turned_away } = tls;
+        let Tls { files, reload, counters } = tls;
         let mut last = Contents::read(&files)?;
         let current = Arc::new(ArcSwap::from_pointee(config(&files, &last)?));
         let swap = Arc::downgrade(&current);
+        let failed_reloads = counters.failed_reloads.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(reload).await;
@@ -105,12 +115,13 @@ impl Acceptor {
                     }
                     Ok(None) => (),
                     Err(error) => {
+                        failed_reloads.inc();
                         tracing::warn!(error = format!("{error:#}"), "the new certificates are not usable yet");
                     }
                 }
             }
         });
-        Ok(Self { current, turned_away })
+        Ok(Self { current, counters })
     }
 
     /// The connection, once its client has shown what it must. Nothing where it has not, or took too long.
@@ -120,7 +131,7 @@ impl Acceptor {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if is_for_its_certificate(&error) => {
                 // A line for the first, and ever fewer: whoever may connect could fill the log otherwise.
-                let before = self.turned_away.inc();
+                let before = self.counters.turned_away.inc();
                 if (before + 1).is_power_of_two() {
                     tracing::warn!(%error, clients = before + 1, "a client was turned away for its certificate");
                 }

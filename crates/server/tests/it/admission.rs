@@ -115,6 +115,7 @@ async fn the_own_host_is_allowed_and_anothers_refused() {
         "hearth_admission_reviews_total{kind=\"ingresses\",rule=\"host\",verdict=\"refused\"} 1",
         "hearth_admission_reviews_total{kind=\"ingresses\",rule=\"tenant\",verdict=\"refused\"} 1",
         "hearth_admission_clients_turned_away_total 0",
+        "hearth_admission_certificate_reload_failures_total 0",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

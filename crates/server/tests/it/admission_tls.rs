@@ -144,6 +144,16 @@ impl Webhook {
             tokio::time::sleep(RELOAD).await;
         }
     }
+
+    /// Waits until it has looked at files that are not usable.
+    async fn passes_over_its_files(&self) {
+        let failed_reloads = &self.tls.counters.failed_reloads;
+        let (before, deadline) = (failed_reloads.get(), Instant::now() + PATIENCE);
+        while failed_reloads.get() == before {
+            assert!(Instant::now() < deadline, "the files are not looked at");
+            tokio::time::sleep(RELOAD).await;
+        }
+    }
 }
 
 /// Puts a file in the place of another, as a whole.
@@ -180,11 +190,11 @@ async fn only_the_api_server_is_answered() {
     }
     // A client hears of it a moment before it is counted.
     let deadline = Instant::now() + PATIENCE;
-    while webhook.tls.turned_away.get() < turned_away.len() as u64 {
-        assert!(Instant::now() < deadline, "{} were counted", webhook.tls.turned_away.get());
+    while webhook.tls.counters.turned_away.get() < turned_away.len() as u64 {
+        assert!(Instant::now() < deadline, "{} were counted", webhook.tls.counters.turned_away.get());
         tokio::time::sleep(RELOAD).await;
     }
-    assert_eq!(webhook.tls.turned_away.get(), turned_away.len() as u64);
+    assert_eq!(webhook.tls.counters.turned_away.get(), turned_away.len() as u64);
 }
 
 /// Waits until each sender was answered so many times more.
@@ -235,7 +245,7 @@ async fn files_are_replaced_without_a_dropped_request() {
     for _ in 0..3 {
         let next = old.issue(&[SERVER]);
         webhook.write("tls.crt", &next.cert);
-        tokio::time::sleep(3 * RELOAD).await;
+        webhook.passes_over_its_files().await;
         webhook.write("tls.key", &next.key);
         let wanted = CertificateDer::from_pem_slice(next.cert.as_bytes()).unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -245,7 +255,7 @@ async fn files_are_replaced_without_a_dropped_request() {
         }
     }
     webhook.write("ca.crt", "none");
-    tokio::time::sleep(3 * RELOAD).await;
+    webhook.passes_over_its_files().await;
 
     // The clients' authority: both for a while, then the new one alone. The certificate file stays as it is.
     let successor = new.issue(&[API_SERVER]);

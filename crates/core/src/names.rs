@@ -78,6 +78,8 @@ pub mod label {
 pub mod path {
     /// The configuration, a `platform.toml`.
     pub const PLATFORM: &str = "/etc/hearth/platform/platform.toml";
+    /// What single tools may use beyond what all may, a `quotas.toml`.
+    pub const QUOTAS: &str = "/etc/hearth/quotas/quotas.toml";
     /// The platform's certificate authority.
     pub const CA: &str = "/etc/hearth/ca/ca.crt";
     /// A folder below which each secret of a role is a folder.

@@ -105,7 +105,7 @@ pub struct Tools {
     pub reserved: Vec<String>,
     /// Days for which a disabled tool is kept before it is deleted.
     pub grace_days: u32,
-    /// How many tools may be deleted in one pass, in percent of all; at least one.
+    /// How many tools may be deleted or disabled in one pass, in percent of all; at least five.
     pub deletion_share_percent: u32,
     /// Days for which a tool's certificate is valid.
     pub certificate_days: u32,
@@ -261,6 +261,9 @@ impl Directory {
 }
 
 impl Homes {
+    /// The folder of deleted tools' homes in the parent of all homes.
+    pub const ARCHIVE: &'static str = ".archive";
+
     fn default_root() -> String {
         "/data/project".to_owned()
     }
@@ -268,6 +271,11 @@ impl Homes {
     /// The home of a tool.
     pub fn of(&self, tool: &crate::ToolName) -> String {
         format!("{}/{tool}", self.root)
+    }
+
+    /// Where homes of deleted tools are put. No tool has this name.
+    pub fn archive(&self) -> String {
+        format!("{}/{}", self.root, Self::ARCHIVE)
     }
 }
 

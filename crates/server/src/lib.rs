@@ -6,6 +6,7 @@ pub mod clock;
 pub mod fourohfour;
 pub mod http_service;
 pub mod kubernetes;
+pub mod lease;
 pub mod proxy;
 pub mod registry_auth;
 pub mod signer;

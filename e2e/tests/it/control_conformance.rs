@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hearth_core::account::objects;
+use hearth_core::account::quotas::Quotas;
 use hearth_core::account::subject::{Epoch, Identity};
 use hearth_core::names::annotation;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -149,7 +150,8 @@ async fn nothing_is_possible_for_a_tool_of_hearth_with_the_webhook_dead() {
     let identity = Identity { tool: "conform".parse().unwrap(), epoch: Epoch::of([7; 16]) };
     let namespace = identity.tool.namespace();
     plane.namespace(&namespace, &[(annotation::UID, "50140")]).await.unwrap();
-    let (quota, limits) = (objects::quota(&identity.tool), objects::limits(&identity.tool));
+    let (quota, limits) =
+        (objects::quota(&identity.tool, &Quotas::default()), objects::limits(&identity.tool, &Quotas::default()));
     let hard = serde_json::to_value(quota.spec.unwrap().hard).unwrap();
     shares(plane, &namespace, &hard, &serde_json::to_value(limits.spec.unwrap().limits).unwrap()).await;
     runtime_class(plane).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hearth_core::ToolName;
 use hearth_core::account::objects;
+use hearth_core::account::quotas::Quotas;
 use hearth_core::names::annotation;
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use kube::Api;
@@ -24,9 +25,9 @@ async fn a_pod_that_asks_for_nothing_is_within_the_quota() {
     plane.namespace(&tool.namespace(), &[(annotation::UID, "50145")]).await.unwrap();
     let admin = plane.admin().await;
     let limits: Api<LimitRange> = Api::namespaced(admin.clone(), &tool.namespace());
-    limits.create(&PostParams::default(), &objects::limits(&tool)).await.unwrap();
+    limits.create(&PostParams::default(), &objects::limits(&tool, &Quotas::default())).await.unwrap();
     let quotas: Api<ResourceQuota> = Api::namespaced(admin, &tool.namespace());
-    let quota = objects::quota(&tool);
+    let quota = objects::quota(&tool, &Quotas::default());
     quotas.create(&PostParams::default(), &quota).await.unwrap();
     let hard = serde_json::to_value(quota.spec.unwrap().hard).unwrap();
     let used: serde_json::Map<String, Value> =

@@ -20,6 +20,7 @@ mod control_trial;
 mod control_webhook;
 mod control_webhook_lost;
 mod platform;
+mod platform_accounts;
 mod platform_admission;
 mod platform_bad_input;
 mod platform_beside;

@@ -2,16 +2,19 @@
 //!
 //! `accounts` observes the directory, the cluster and the homes ([`state`]), asks [`plan::plan`] what is to be done,
 //! and does it. Applying a plan and planning again gives an empty plan. What is written is in [`objects`],
-//! [`kubeconfig`] and [`credential`]; how a disabled tool is stopped in [`workload`]; who a tool is to the cluster,
+//! [`kubeconfig`] and [`credential`]; what single tools may use beyond others in [`quotas`]; how a disabled tool is stopped in [`workload`]; who a tool is to the cluster,
 //! and which certificate requests `signer` approves, in [`subject`].
 //!
-//! Nothing here touches an object or a home that is not the platform's, and no plan deletes more than a set share
-//! of all tools.
+//! Nothing here touches an object or a home that is not the platform's, and no plan deletes or disables more than
+//! a set share of all tools ([`plan`]).
 
 pub mod credential;
 pub mod kubeconfig;
 pub mod objects;
 pub mod plan;
+pub mod quotas;
+mod refused;
+mod removals;
 pub mod state;
 pub mod subject;
 pub mod workload;

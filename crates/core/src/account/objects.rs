@@ -13,6 +13,7 @@ use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::quotas::{Amount, Quotas};
 use super::subject::{Epoch, Identity};
 use crate::directory_entry::{Tool, ToolState};
 use crate::{ToolName, names};
@@ -20,7 +21,7 @@ use crate::{ToolName, names};
 /// What a tool may use altogether. Beside the original's: what a node's disk holds for it, and what controllers and
 /// etcd keep. A Deployment has as many old `ReplicaSets` as admission lets it keep (10), its own, and another while it
 /// is replaced: 36 for three of them, and some made by hand. Claims of storage are made by administrators.
-const QUOTA: &[(&str, &str)] = &[
+pub(super) const QUOTA: &[(&str, &str)] = &[
     ("configmaps", "10"),
     ("count/cronjobs.batch", "50"),
     ("count/deployments.apps", "3"),
@@ -126,10 +127,12 @@ pub fn new_namespace(tool: &ToolName) -> Namespace {
 }
 
 /// The tool's quota, `tool-<name>`.
-pub fn quota(tool: &ToolName) -> ResourceQuota {
+pub fn quota(tool: &ToolName, quotas: &Quotas) -> ResourceQuota {
+    let mut hard = quantities(QUOTA);
+    hard.extend(quotas.of(tool).into_iter().flat_map(|own| quantities_of(&own.quota)));
     ResourceQuota {
         metadata: metadata(tool, tool.namespace()),
-        spec: Some(ResourceQuotaSpec { hard: Some(quantities(QUOTA)), ..ResourceQuotaSpec::default() }),
+        spec: Some(ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() }),
         ..ResourceQuota::default()
     }
 }
@@ -137,13 +140,15 @@ pub fn quota(tool: &ToolName) -> ResourceQuota {
 /// What a container of the tool gets that asks for nothing, and the least and most that it may ask for:
 /// `tool-<name>`. Ephemeral storage is what a container writes outside of the home: its own layer, `emptyDir` and logs.
 /// The quota counts it, so that whoever does not ask for any must be given some.
-pub fn limits(tool: &ToolName) -> LimitRange {
+pub fn limits(tool: &ToolName, quotas: &Quotas) -> LimitRange {
+    let mut max = quantities(&[("cpu", "1"), ("ephemeral-storage", "8Gi"), ("memory", "4Gi")]);
+    max.extend(quotas.of(tool).into_iter().flat_map(|own| quantities_of(&own.container)));
     let item = LimitRangeItem {
         type_: "Container".to_owned(),
         default: Some(quantities(&[("cpu", "500m"), ("ephemeral-storage", "1Gi"), ("memory", "512Mi")])),
         default_request: Some(quantities(&[("cpu", "150m"), ("ephemeral-storage", "64Mi"), ("memory", "256Mi")])),
         min: Some(quantities(&[("cpu", "50m"), ("memory", "100Mi")])),
-        max: Some(quantities(&[("cpu", "1"), ("ephemeral-storage", "8Gi"), ("memory", "4Gi")])),
+        max: Some(max),
         max_limit_request_ratio: None,
     };
     LimitRange { metadata: metadata(tool, tool.namespace()), spec: Some(LimitRangeSpec { limits: vec![item] }) }
@@ -190,6 +195,10 @@ fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     pairs.iter().map(|&(key, value)| (key.to_owned(), Quantity(value.to_owned()))).collect()
 }
 
+fn quantities_of(amounts: &BTreeMap<String, Amount>) -> impl Iterator<Item = (String, Quantity)> {
+    amounts.iter().map(|(key, amount)| (key.clone(), Quantity(amount.to_string())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,8 +216,8 @@ mod tests {
         let active = Facts { tool: &tool, epoch: &epoch, credential: Some("c0ffee"), stopped: false }.namespace(None);
         let parts = [
             serde_json::to_value(active),
-            serde_json::to_value(quota(&tool.name)),
-            serde_json::to_value(limits(&tool.name)),
+            serde_json::to_value(quota(&tool.name, &Quotas::default())),
+            serde_json::to_value(limits(&tool.name, &Quotas::default())),
             serde_json::to_value(binding(&identity)),
         ];
         tool.state = ToolState::Disabled { since: "2026-11-01T00:00:00Z".parse().unwrap() };

@@ -12,6 +12,9 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::kubeconfig::Server;
 use super::objects::{self, Facts};
+use super::quotas::Quotas;
+pub use super::refused::{Reason, Refused};
+use super::removals::{is_to_be_disabled, removals};
 use super::state::{Certificate, ClusterState, Contents, Corner, Credential, Foreign, Home, Kubeconfig};
 use super::subject::{Epoch, Identity};
 use crate::directory_entry::{Snapshot, Tool, ToolState};
@@ -61,6 +64,8 @@ pub enum Action {
         /// The password.
         password: Password,
     },
+    /// Put the home of this user where only operators reach it.
+    ArchiveHome(u32),
     /// Delete the namespace that has this `metadata.uid`, with all that is in it.
     DeleteNamespace(String),
 }
@@ -96,96 +101,21 @@ pub trait Fresh {
 pub struct Given<'a> {
     /// The configuration.
     pub platform: &'a Platform,
+    /// What single tools may use beyond what all may.
+    pub quotas: &'a Quotas,
     /// The certificate authority of the Kubernetes API, PEM.
     pub api_ca: &'a str,
     /// The time.
     pub now: Timestamp,
 }
 
-/// Something that is left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The tool, where it is about one.
-    pub tool: Option<ToolName>,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// Why something is left alone.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// The namespace was made by somebody else.
-    #[error(
-        "the namespace {0} exists without the label {label}={manager}: it is left alone; delete it, or label it if it is the tool's",
-        label = names::label::MANAGED_BY,
-        manager = names::FIELD_MANAGER
-    )]
-    ForeignNamespace(String),
-    /// The namespace belongs to another incarnation of the tool.
-    #[error(
-        "the namespace {namespace} is of user number {found}, the directory says {expected}: it is left alone; delete it if it is that of an earlier tool of the name"
-    )]
-    OtherUid {
-        /// The namespace.
-        namespace: String,
-        /// What the annotation says.
-        found: String,
-        /// What the directory says.
-        expected: u32,
-    },
-    /// The user number is not one that tools may have.
-    #[error("the user number {uid} is not between {first} and {last}, see tools.first_uid and tools.last_uid")]
-    UidOutOfRange {
-        /// The number.
-        uid: u32,
-        /// The lowest that is allowed.
-        first: u32,
-        /// The highest that is allowed.
-        last: u32,
-    },
-    /// The home is not the tool's.
-    #[error(
-        "the home {path} is {what}: it is left alone, and the tool gets no credentials; move it away or correct its owner"
-    )]
-    ForeignHome {
-        /// Where it is.
-        path: String,
-        /// What it is instead.
-        what: String,
-    },
-    /// A file in the home cannot be used.
-    #[error("the file {path} is left alone: {problem}; move it away to get a new one")]
-    UnusableFile {
-        /// Where it is.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Too many tools are gone.
-    #[error(
-        "{wanted} of {total} tools are to be deleted, at most {allowed} may be in one pass: none is; if this is meant, raise tools.deletion_share_percent"
-    )]
-    TooManyDeletions {
-        /// How many would be deleted.
-        wanted: usize,
-        /// How many may be.
-        allowed: usize,
-        /// How many tools have a namespace.
-        total: usize,
-    },
-    /// The directory has no tools at all.
-    #[error("the directory lists no tool at all, while {0} have a namespace: none is deleted")]
-    EmptyDirectory(usize),
-}
-
 /// What is to be done so that the cluster and the homes are what the directory says.
 pub fn plan(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, fresh: &mut impl Fresh) -> Plan {
     let mut plan = Plan::default();
-    deletions(desired, observed, given, &mut plan);
+    let may_disable = removals(desired, observed, given, &mut plan);
     for tool in desired.tools.values() {
         let corner = observed.namespaces.get(&tool.name);
-        // One whose days are over and that may not be deleted in this pass is disabled all the same.
-        if plan.tools.contains_key(&tool.name) {
+        if plan.tools.contains_key(&tool.name) || (!may_disable && is_to_be_disabled(tool, corner)) {
             continue;
         }
         match safe_to_change(tool, corner, given) {
@@ -216,16 +146,6 @@ pub fn renewal(tool: &ToolName, certificate: &Certificate) -> Timestamp {
     certificate.not_after.checked_sub(early).unwrap_or(Timestamp::MIN)
 }
 
-/// Whether a tool is disabled for longer than the days of grace.
-fn is_expired(tool: &Tool, given: Given<'_>) -> bool {
-    let grace = SignedDuration::from_hours(24)
-        .saturating_mul(i32::try_from(given.platform.tools.grace_days).unwrap_or(i32::MAX));
-    match tool.state {
-        ToolState::Active => false,
-        ToolState::Disabled { since } => since.duration_until(given.now) > grace,
-    }
-}
-
 fn safe_to_change(tool: &Tool, corner: Option<&Corner>, given: Given<'_>) -> Result<(), Reason> {
     let tools = &given.platform.tools;
     if tool.uid < tools.first_uid || tool.uid > tools.last_uid {
@@ -240,31 +160,6 @@ fn safe_to_change(tool: &Tool, corner: Option<&Corner>, given: Given<'_>) -> Res
             Err(Reason::OtherUid { namespace: tool.name.namespace(), found: found.to_owned(), expected: tool.uid })
         }
         _ => Ok(()),
-    }
-}
-
-/// Plans the deletion of namespaces whose tools are gone or disabled for too long; all of them or none.
-fn deletions(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, plan: &mut Plan) {
-    let unclear = |tool: &ToolName| desired.refused.iter().any(|refused| refused.tool.as_ref() == Some(tool));
-    let is_wanted = |tool: &ToolName| match desired.tools.get(tool) {
-        Some(tool) => is_expired(tool, given),
-        None => !unclear(tool),
-    };
-    let ours = || observed.namespaces.iter().filter(|(_, corner)| corner.is_ours());
-    let wanted: Vec<_> = ours().filter(|(tool, corner)| !corner.terminating && is_wanted(tool)).collect();
-    // With the tools that this very pass makes, or the next pass would count otherwise.
-    let new = |tool: &&Tool| tool.state == ToolState::Active && !observed.namespaces.contains_key(&tool.name);
-    let total = ours().count() + desired.tools.values().filter(new).count();
-    let allowed = (total * given.platform.tools.deletion_share_percent as usize / 100).max(1);
-    let refuse = |reason| Refused { tool: None, reason };
-    if desired.tools.is_empty() && !wanted.is_empty() {
-        plan.refused.push(refuse(Reason::EmptyDirectory(total)));
-    } else if wanted.len() > allowed {
-        plan.refused.push(refuse(Reason::TooManyDeletions { wanted: wanted.len(), allowed, total }));
-    } else {
-        for (tool, corner) in wanted {
-            plan.tools.insert(tool.clone(), vec![Action::DeleteNamespace(corner.uid.clone())]);
-        }
     }
 }
 
@@ -373,12 +268,12 @@ impl Planner<'_> {
     fn bounds(&mut self) {
         let was = |present: bool| if present { Was::Ours } else { Was::Absent };
         let found = self.corner.and_then(|corner| corner.limits.as_ref());
-        let limits = objects::limits(&self.tool.name);
+        let limits = objects::limits(&self.tool.name, self.given.quotas);
         if found != limits.spec.as_ref() {
             self.actions.push(Action::ApplyLimits(limits, was(found.is_some())));
         }
         let found = self.corner.and_then(|corner| corner.quota.as_ref());
-        let quota = objects::quota(&self.tool.name);
+        let quota = objects::quota(&self.tool.name, self.given.quotas);
         if found != quota.spec.as_ref() {
             self.actions.push(Action::ApplyQuota(quota, was(found.is_some())));
         }
@@ -458,7 +353,7 @@ impl Planner<'_> {
 
 impl Action {
     /// Every kind of action, as [`Action::kind`] names them.
-    pub const KINDS: [&'static str; 12] = [
+    pub const KINDS: [&'static str; 13] = [
         "create-namespace",
         "apply-namespace",
         "apply-quota",
@@ -470,6 +365,7 @@ impl Action {
         "make-home",
         "issue-certificate",
         "write-credential",
+        "archive-home",
         "delete-namespace",
     ];
 
@@ -487,6 +383,7 @@ impl Action {
             Self::MakeHome(_) => "make-home",
             Self::IssueCertificate { .. } => "issue-certificate",
             Self::WriteCredential { .. } => "write-credential",
+            Self::ArchiveHome(_) => "archive-home",
             Self::DeleteNamespace(_) => "delete-namespace",
         }
     }

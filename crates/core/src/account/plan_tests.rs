@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::objects;
 use super::plan::{Action, Fresh, Given, Password, Plan, Reason, Was, plan, renewal};
+use super::quotas::Quotas;
 use super::state::{Binding, Certificate, ClusterState, Contents, Corner, Credential, Foreign, Home, Kubeconfig};
 use super::subject::{Epoch, Identity};
 use crate::directory_entry::{self, Snapshot, Tool, ToolState};
@@ -39,6 +40,7 @@ struct World {
     cluster: ClusterState,
     fresh: Counter,
     namespaces_made: u32,
+    quotas: Quotas,
 }
 
 impl World {
@@ -57,6 +59,7 @@ impl World {
             cluster: ClusterState::default(),
             fresh: Counter::default(),
             namespaces_made: 0,
+            quotas: Quotas::default(),
         }
     }
 
@@ -88,7 +91,7 @@ impl World {
     }
 
     fn plan(&mut self) -> Plan {
-        let given = Given { platform: &self.platform, api_ca: CA, now: self.now };
+        let given = Given { platform: &self.platform, quotas: &self.quotas, api_ca: CA, now: self.now };
         plan(&self.directory, &self.cluster, given, &mut self.fresh)
     }
 
@@ -107,7 +110,6 @@ impl World {
     }
 
     fn apply(&mut self, tool: &ToolName, action: &Action) {
-        let now = self.now;
         let corner = self.cluster.namespaces.get_mut(tool);
         match action {
             Action::CreateNamespace(object) => {
@@ -138,31 +140,38 @@ impl World {
                 let contents = Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing };
                 self.cluster.homes.insert(tool.clone(), Home::Own(contents));
             }
-            Action::IssueCertificate { identity, .. } => {
-                let corner = corner.unwrap();
-                assert_eq!(corner.annotation(names::annotation::EPOCH), Some(identity.epoch.as_str()));
-                assert_eq!(corner.annotation(names::annotation::STATE), Some("active"));
-                let server = super::kubeconfig::Server {
-                    url: self.platform.api.server.clone(),
-                    tls_name: self.platform.api.name.clone(),
-                    ca: CA.to_owned(),
-                };
-                let certificate = Certificate {
-                    subject: identity.subject(),
-                    not_before: now,
-                    not_after: now + SignedDuration::from_hours(24 * 30),
-                };
-                self.contents(tool).kubeconfig =
-                    Kubeconfig::Present { server: Some(server), certificate: Some(certificate) };
-            }
+            Action::IssueCertificate { identity, .. } => self.certify(tool, identity),
             Action::WriteCredential { password, .. } => {
                 self.contents(tool).credential = Credential::Password(password.sha256.clone());
+            }
+            Action::ArchiveHome(_) => {
+                assert!(corner.unwrap().binding.is_none(), "{tool} could be at work in it");
+                if let Some(home @ Home::Own(_)) = self.cluster.homes.get_mut(tool) {
+                    *home = Home::Missing;
+                }
             }
             Action::DeleteNamespace(uid) => {
                 assert_eq!(corner.unwrap().uid, *uid);
                 self.cluster.namespaces.remove(tool);
             }
         }
+    }
+
+    fn certify(&mut self, tool: &ToolName, identity: &Identity) {
+        let corner = &self.cluster.namespaces[tool];
+        assert_eq!(corner.annotation(names::annotation::EPOCH), Some(identity.epoch.as_str()));
+        assert_eq!(corner.annotation(names::annotation::STATE), Some("active"));
+        let server = super::kubeconfig::Server {
+            url: self.platform.api.server.clone(),
+            tls_name: self.platform.api.name.clone(),
+            ca: CA.to_owned(),
+        };
+        let certificate = Certificate {
+            subject: identity.subject(),
+            not_before: self.now,
+            not_after: self.now + SignedDuration::from_hours(24 * 30),
+        };
+        self.contents(tool).kubeconfig = Kubeconfig::Present { server: Some(server), certificate: Some(certificate) };
     }
 
     fn contents(&mut self, tool: &ToolName) -> &mut Contents {
@@ -243,9 +252,16 @@ fn a_tool_is_deleted_when_it_is_gone_or_disabled_for_too_long() {
     world.directory.tools.remove(&name("b"));
     let plan = world.settle();
     assert_eq!(World::kinds(&plan, "b"), ["delete-namespace"]);
+    assert!(matches!(world.cluster.homes[&name("b")], Home::Own(_)), "its entry may be forgotten by mistake");
     assert!(world.cluster.namespaces.contains_key(&name("a")));
     world.tool("a").state = disabled(&world, 41);
-    assert_eq!(World::kinds(&world.settle(), "a"), ["delete-namespace"]);
+    assert_eq!(World::kinds(&world.settle(), "a"), ["archive-home", "delete-namespace"]);
+    // One that is to be gone at once is stopped first all the same, and enabling it later makes it anew.
+    world.tool("c").state = ToolState::Disabled { since: "0000-01-01T00:00:00Z".parse().unwrap() };
+    let plan = world.settle();
+    assert_eq!(World::kinds(&plan, "c"), ["delete-binding", "stop", "archive-home", "delete-namespace"]);
+    world.tool("c").state = ToolState::Active;
+    assert!(World::kinds(&world.settle(), "c").contains(&"make-home"));
     world.add("b", 50009);
     let before = world.fresh.0;
     world.cluster.homes.insert(name("b"), Home::Foreign(Foreign::OwnedBy(50002)));
@@ -257,24 +273,28 @@ fn a_tool_is_deleted_when_it_is_gone_or_disabled_for_too_long() {
     );
 }
 
+/// More than are always allowed, and more than the test's share of them.
+const MANY: [&str; 15] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o"];
+
 #[test]
 fn a_short_or_empty_directory_deletes_nothing() {
-    let mut world = World::with_tools(&["a", "b", "c", "d", "e"]);
+    let mut world = World::with_tools(&MANY);
     world.settle();
     let all = world.directory.clone();
-    for tool in ["a", "b", "c"] {
+    for tool in MANY.iter().take(7) {
         world.directory.tools.remove(&name(tool));
     }
     let plan = world.settle();
     assert_eq!(
         plan.refused[0].reason.to_string(),
-        "3 of 5 tools are to be deleted, at most 2 may be in one pass: none is; if this is meant, raise tools.deletion_share_percent"
+        "7 of 15 tools are to be deleted or disabled, at most 6 may be in one pass: none is; if this is meant, raise tools.deletion_share_percent"
     );
+    assert_eq!(world.cluster.namespaces.len(), 15);
     world.directory.tools.clear();
     let plan = world.settle();
     assert_eq!(
         plan.refused[0].reason.to_string(),
-        "the directory lists no tool at all, while 5 have a namespace: none is deleted"
+        "the directory lists no tool at all, while 15 have a namespace: none is deleted"
     );
     world.directory = all;
     world.directory.tools.remove(&name("a"));
@@ -284,6 +304,30 @@ fn a_short_or_empty_directory_deletes_nothing() {
         reason: directory_entry::Refusal::Missing("uidNumber"),
     });
     assert_eq!(world.settle(), Plan::default(), "a tool whose entry is faulty is not gone");
+}
+
+#[test]
+fn a_directory_that_disables_many_at_once_stops_nothing() {
+    let mut world = World::with_tools(&MANY);
+    world.settle();
+    for tool in MANY.iter().take(6) {
+        world.tool(tool).state = disabled(&world, 1);
+    }
+    let plan = world.settle();
+    assert_eq!(World::kinds(&plan, "a"), ["delete-binding", "apply-namespace", "stop", "apply-namespace"]);
+    for tool in MANY.iter().skip(6).take(7) {
+        world.tool(tool).state = disabled(&world, 1);
+    }
+    let plan = world.settle();
+    assert_eq!(plan.tools, BTreeMap::new());
+    assert!(plan.refused[0].reason.to_string().starts_with("7 of 15 tools are to be deleted or disabled"));
+    // Those that are disabled already do not count, and what else there is to do is done.
+    world.add("p", 50030);
+    assert_eq!(World::kinds(&world.settle(), "p").first(), Some(&"create-namespace"));
+    world.tool("g").state = ToolState::Active;
+    let plan = world.settle();
+    assert_eq!(plan.refused, []);
+    assert_eq!(plan.tools.len(), 6);
 }
 
 #[test]
@@ -368,6 +412,19 @@ fn replacing_the_epoch_replaces_binding_and_certificate() {
     assert_eq!(World::kinds(&world.settle(), "a"), ["delete-binding", "apply-binding"]);
 }
 
+#[test]
+fn a_tools_own_quota_is_applied_and_taken_back() {
+    let mut world = World::with_tools(&["a", "b"]);
+    world.settle();
+    let text = "[a]\nwhy = \"dumps\"\nquota = { pods = \"20\" }\ncontainer = { memory = \"8Gi\" }";
+    world.quotas = Quotas::from_toml(text).unwrap();
+    let plan = world.settle();
+    assert_eq!(World::kinds(&plan, "a"), ["apply-limits", "apply-quota"]);
+    assert_eq!(World::kinds(&plan, "b"), [""; 0]);
+    world.quotas = Quotas::default();
+    assert_eq!(World::kinds(&world.settle(), "a"), ["apply-limits", "apply-quota"]);
+}
+
 /// Something that happens to the world.
 #[derive(Clone, Debug)]
 enum Event {
@@ -386,7 +443,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let tool = 0..5_usize;
+    let tool = 0..9_usize;
     prop_oneof![
         4 => tool.clone().prop_map(Event::Add),
         1 => tool.clone().prop_map(Event::Gone),
@@ -404,7 +461,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn happen(world: &mut World, event: &Event) {
-    const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+    const NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let state = |world: &World, days: i64| disabled(world, days);
     match *event {
         Event::Add(i) => world.add(NAMES[i], 50001 + u32::try_from(i).unwrap()),
@@ -468,8 +525,14 @@ proptest! {
             let new = |tool: &&Tool| tool.state == ToolState::Active && !before.namespaces.contains_key(&tool.name);
             let total = ours + world.directory.tools.values().filter(new).count();
             let plan = world.settle();
-            let deleted = plan.tools.values().filter(|a| matches!(a[0], Action::DeleteNamespace(_))).count();
-            prop_assert!(deleted <= (total * 40 / 100).max(1));
+            let is_removed = |tool: &ToolName| {
+                let is_there = |world: &ClusterState| world.namespaces.get(tool).is_some_and(|c| c.binding.is_some());
+                let is_meant = world.directory.tools.get(tool).is_none_or(|tool| tool.state != ToolState::Active);
+                is_meant && is_there(&before) && !is_there(&world.cluster)
+            };
+            let removed = plan.tools.keys().filter(|tool| is_removed(tool)).count();
+            prop_assert!(removed <= (total * 40 / 100).max(5));
+            let too_many = plan.refused.iter().any(|r| matches!(r.reason, Reason::TooManyRemovals { .. }));
             for (tool, corner) in &before.namespaces {
                 if corner.uid == "foreign" || corner.terminating {
                     prop_assert_eq!(world.cluster.namespaces.get(tool), Some(corner));
@@ -483,7 +546,7 @@ proptest! {
             for tool in world.directory.tools.values() {
                 let Some(corner) = world.cluster.namespaces.get(&tool.name).filter(|c| !c.terminating) else { continue };
                 let is_active = tool.state == ToolState::Active;
-                prop_assert!(!corner.is_ours() || is_active == corner.binding.is_some());
+                prop_assert!(!corner.is_ours() || too_many || is_active == corner.binding.is_some());
             }
         }
     }

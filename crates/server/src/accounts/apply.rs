@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use hearth_core::account::kubeconfig::Server;
 use hearth_core::account::objects;
-use hearth_core::account::plan::{Action, Was};
+use hearth_core::account::plan::{Action, Given, Was};
+use hearth_core::account::quotas::Quotas;
 use hearth_core::account::state::Home;
 use hearth_core::{Platform, ToolName, names};
 use k8s_openapi::NamespaceResourceScope;
@@ -28,10 +29,20 @@ pub struct Context {
     pub client: Client,
     /// The configuration.
     pub platform: Arc<Platform>,
+    /// What single tools may use beyond what all may.
+    pub quotas: Arc<Quotas>,
     /// The certificate authority of the Kubernetes API, PEM.
     pub api_ca: Arc<str>,
     /// The tools' homes.
     pub homes: Homes,
+}
+
+impl Context {
+    /// What a plan is made with, now.
+    pub(super) fn given(&self) -> Given<'_> {
+        let Self { platform, quotas, api_ca, .. } = self;
+        Given { platform, quotas, api_ca, now: crate::clock::now() }
+    }
 }
 
 /// What came of a tool's actions.
@@ -100,9 +111,9 @@ impl Work<'_> {
             }
             Action::Stop => workloads::stop(&self.context.client, &namespace).await?,
             Action::Start => workloads::start(&self.context.client, &namespace).await?,
-            Action::MakeHome(uid) => self.outcome.home = Some(self.context.homes.make(&tool, uid)?),
+            Action::MakeHome(uid) => self.outcome.home = Some(self.context.homes.make(&tool, uid).await?),
             Action::IssueCertificate { uid, identity } => {
-                let Context { client, platform, api_ca, homes } = self.context;
+                let Context { client, platform, api_ca, homes, .. } = self.context;
                 let pair = certificate::issue(client, &identity, platform.tools.certificate_days).await?;
                 let api = &platform.api;
                 let server =
@@ -114,6 +125,7 @@ impl Work<'_> {
                 let files = Files { kubeconfig: None, password: Some(password.text) };
                 self.outcome.home = Some(Home::Own(self.context.homes.work(&tool, uid, files).await?));
             }
+            Action::ArchiveHome(uid) => self.outcome.home = Some(self.context.homes.archive(&tool, uid).await?),
             Action::DeleteNamespace(uid) => {
                 let api: Api<Namespace> = Api::all(self.context.client.clone());
                 let this = Preconditions { uid: Some(uid), resource_version: None };

@@ -13,13 +13,15 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::{Stream, StreamExt};
 use hearth_core::ToolName;
-use hearth_core::account::plan::{Action, Given, Refused, plan};
+use hearth_core::account::plan::{Action, Refused, plan};
 use hearth_core::account::state::Home;
 use hearth_core::directory_entry::{Snapshot, ToolState};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::apply::{self, Context, Outcome};
+use super::events::Events;
 use super::fresh::Random;
 use super::metrics::Metrics;
 use super::observe::{Observed, Seen};
@@ -42,17 +44,20 @@ const AT_ONCE: usize = 8;
 const UNDONE: u32 = 5;
 
 /// Keeps the cluster and the homes equal to the directory until `shutdown` completes. `snapshots` is the directory,
-/// at first and after each change; an error in it leaves the last snapshot in force.
+/// at first and after each change; an error in it leaves the last snapshot in force. While `leads` is false it only
+/// observes, so that it can act at once when that changes.
 pub async fn run(
     context: Context,
     snapshots: impl Stream<Item = Result<Snapshot>> + Send,
     cluster: impl Stream<Item = Seen> + Send,
+    mut leads: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (mut snapshots, mut cluster, mut shutdown) = (pin!(snapshots), pin!(cluster.fuse()), pin!(shutdown));
     let mut controller = Controller::new(context, metrics);
-    let mut directory_open = true;
+    let (mut directory_open, mut election_open) = (true, true);
+    controller.leads(*leads.borrow_and_update());
     loop {
         let due = controller.next_turn();
         tokio::select! {
@@ -64,6 +69,10 @@ pub async fn run(
                     "the directory cannot be read; what it said last stays in force"
                 ),
                 None => directory_open = false,
+            },
+            changed = leads.changed(), if election_open => match changed {
+                Ok(()) => controller.leads(*leads.borrow_and_update()),
+                Err(_) => election_open = false,
             },
             Some(seen) = cluster.next() => if controller.observed.take(seen) { controller.change() },
             Some(outcome) = controller.work.join_next(), if !controller.work.is_empty() => {
@@ -85,6 +94,9 @@ pub async fn run(
 struct Controller {
     context: Context,
     metrics: Arc<Metrics>,
+    events: Events,
+    /// Whether this copy of the role acts.
+    acts: bool,
     desired: Option<Snapshot>,
     observed: Observed,
     /// When to plan, if anything changed.
@@ -112,8 +124,10 @@ struct Controller {
 impl Controller {
     fn new(context: Context, metrics: Arc<Metrics>) -> Self {
         Self {
+            events: Events::new(&context.client),
             context,
             metrics,
+            acts: false,
             desired: None,
             observed: Observed::default(),
             plan_at: None,
@@ -155,6 +169,18 @@ impl Controller {
         self.change();
     }
 
+    /// This copy of the role acts from now on, or another does.
+    fn leads(&mut self, leads: bool) {
+        self.acts = leads;
+        self.metrics.leads(leads);
+        self.pending.clear();
+        // What another did in the homes meanwhile was not seen.
+        self.observed.homes.clear();
+        self.to_look_again.clear();
+        self.looking.values_mut().for_each(|disturbed| *disturbed = true);
+        self.change();
+    }
+
     /// When something is to be done without an event.
     fn next_turn(&self) -> Instant {
         let idle = Instant::now() + IDLE;
@@ -180,12 +206,12 @@ impl Controller {
     /// Makes a plan and begins with it.
     fn pass(&mut self) {
         let Some(desired) = &self.desired else { return };
-        if !self.observed.is_complete() {
+        if !self.acts || !self.observed.is_complete() {
             return;
         }
         self.observed.homes.retain(|tool, _| desired.tools.contains_key(tool));
-        let given = Given { platform: &self.context.platform, api_ca: &self.context.api_ca, now: crate::clock::now() };
-        let plan = plan(desired, &self.observed.state(), given, &mut Random);
+        let state = self.observed.state();
+        let plan = plan(desired, &state, self.context.given(), &mut Random);
         let is_there = |tool: &ToolName| desired.tools.contains_key(tool);
         self.undone.retain(|tool, _| plan.tools.contains_key(tool));
         self.failed.keep(|tool| plan.tools.contains_key(tool));
@@ -193,13 +219,26 @@ impl Controller {
         self.to_look_again.retain(is_there);
         let failing = self.failed.len() + self.unseen.len();
         let is_clean = plan.tools.is_empty() && plan.refused.is_empty() && failing == 0;
-        self.metrics.passed(desired.tools.len(), plan.refused.len(), failing, is_clean);
+        self.metrics.passed(desired.tools.len(), plan.refused.len() + desired.refused.len(), failing, is_clean);
+        let is_deleted = |actions: &&Vec<Action>| matches!(actions.last(), Some(Action::DeleteNamespace(_)));
+        let deleted = plan.tools.iter().filter(|(_, actions)| is_deleted(actions));
+        let deleted: Vec<&str> = deleted.map(|(tool, _)| tool.as_str()).collect();
+        if !deleted.is_empty() {
+            tracing::warn!(
+                tools = deleted.join(", "),
+                "these tools are gone or over their days of grace, and deleted now"
+            );
+        }
         // Said once, not again when only a number in it changed.
         let same = |a: &Refused, b: &Refused| a.tool == b.tool && discriminant(&a.reason) == discriminant(&b.reason);
         let is_new = |refused: &&Refused| !self.refused.iter().any(|known| same(known, refused));
         for refused in plan.refused.iter().filter(is_new) {
             let tool = refused.tool.as_ref().map(ToolName::as_str);
             tracing::warn!(tool, reason = %refused.reason, "something is left alone");
+            let namespace = refused.tool.as_ref().and_then(|tool| state.namespaces.get_key_value(tool));
+            if let Some((tool, corner)) = namespace.filter(|(_, corner)| corner.is_ours()) {
+                self.events.warn(tool, &corner.uid, "LeftAlone", "plan", refused.reason.to_string());
+            }
         }
         self.refused = plan.refused;
         self.pending = plan.tools.into_iter().collect();
@@ -221,7 +260,8 @@ impl Controller {
             self.busy.insert(tool.clone());
             self.work.spawn(apply::carry_out(self.context.clone(), tool, actions));
         }
-        while self.looks.len() < AT_ONCE
+        while self.acts
+            && self.looks.len() < AT_ONCE
             && let Some((tool, uid)) = self.next_look()
         {
             self.to_look_again.remove(&tool);
@@ -250,8 +290,8 @@ impl Controller {
     fn looked(&mut self, (tool, home): (ToolName, Result<Home>)) {
         let is_disturbed = self.looking.remove(&tool).unwrap_or(false);
         match home {
-            // What was seen may be from before the tool was worked on.
-            Ok(_) if is_disturbed && self.observed.homes.contains_key(&tool) => (),
+            // What was seen may be from before the tool was worked on, by this copy of the role or another.
+            Ok(_) if is_disturbed && (!self.acts || self.observed.homes.contains_key(&tool)) => (),
             Ok(home) => {
                 self.unseen.forget(&tool);
                 if self.observed.homes.insert(tool.clone(), home.clone()).as_ref() != Some(&home) {
@@ -293,9 +333,16 @@ impl Controller {
             }
             Some((kind, error)) => {
                 self.metrics.acted(kind, false);
+                if !done.is_empty() {
+                    // It got further than before.
+                    self.failed.forget(&tool);
+                }
                 let pause = self.failed.failed(&tool);
                 let error = format!("{error:#}");
                 tracing::warn!(%tool, action = kind, error, again_in = ?pause, "a tool could not be brought up to date");
+                if let Some(uid) = self.observed.uid_of_ours(&tool) {
+                    self.events.warn(&tool, uid, "UpdateFailed", kind, error);
+                }
                 // It may be half done.
                 self.observed.homes.remove(&tool);
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use hearth_core::account::kubeconfig::{KeyPair, Server};
 use hearth_core::account::state::{Contents, Credential, Foreign, Home, Kubeconfig};
-use hearth_core::{Platform, ToolName};
+use hearth_core::{Platform, ToolName, platform};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -54,14 +54,37 @@ impl Homes {
 
     /// Looks at a tool's home.
     pub async fn look(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        match self.outside(tool, uid)? {
+        match self.apart(tool, move |homes, tool| homes.outside(tool, uid)).await? {
             Some(home) => Ok(home),
             None => Ok(Home::Own(self.work(tool, uid, Files::default()).await?)),
         }
     }
 
     /// Makes a tool's home with `logs` in it. It appears at once, complete.
-    pub fn make(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+    pub async fn make(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+        self.apart(tool, move |homes, tool| homes.make_now(tool, uid)).await
+    }
+
+    /// Puts a tool's home into the archive, with one rename: `.archive/<tool>.<user number>.<moment>`. One that is not
+    /// there, or not the tool's, is left as it is.
+    pub async fn archive(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+        self.apart(tool, move |homes, tool| homes.archive_now(tool, uid)).await
+    }
+
+    /// Does what may wait for the file system on a thread of its own, and does not wait for it for ever: what hangs must
+    /// not hold up the other tools.
+    async fn apart<T: Send + 'static>(
+        &self,
+        tool: &ToolName,
+        work: impl FnOnce(&Self, &ToolName) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (homes, its) = (self.clone(), tool.clone());
+        let thread = tokio::task::spawn_blocking(move || work(&homes, &its));
+        let done = tokio::time::timeout(PATIENCE, thread).await;
+        done.with_context(|| format!("the home {}/{tool} did not answer within {PATIENCE:?}", self.root))??
+    }
+
+    fn make_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
         let parent = self.parent()?;
         let beside = format!(".new-{tool}-{}", fresh::suffix());
         let made = make_at(&parent, &beside, uid).and_then(|()| {
@@ -80,6 +103,37 @@ impl Homes {
         }
         made.with_context(|| format!("failed to make the home {}/{tool}", self.root))?;
         Ok(Home::Own(Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing }))
+    }
+
+    fn archive_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
+        if let Some(home) = self.outside(tool, uid)? {
+            if let Home::Foreign(_) = home {
+                tracing::warn!(%tool, "its home is another's, and is left where it is");
+            }
+            return Ok(home);
+        }
+        let parent = self.parent()?;
+        let archive = match rustix::fs::mkdirat(&parent, platform::Homes::ARCHIVE, Mode::from(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => open_dir(&parent, platform::Homes::ARCHIVE),
+            Err(error) => Err(error.into()),
+        };
+        let place = format!("{}/{}", self.root, platform::Homes::ARCHIVE);
+        let archive = archive.with_context(|| format!("failed to make or open the directory {place}"))?;
+        let stat = rustix::fs::fstat(&archive)?;
+        ensure!(
+            stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0,
+            "the archive of homes {place} must be owned by root and be open to nobody else"
+        );
+        let name = format!("{tool}.{uid}.{}", crate::clock::now().strftime("%Y%m%dT%H%M%SZ"));
+        rustix::fs::renameat_with(&parent, tool.as_str(), &archive, &name, RenameFlags::NOREPLACE)
+            .or_else(|error| match error {
+                // A file system that does not know the flag: nobody else writes in this directory.
+                Errno::INVAL => rustix::fs::renameat(&parent, tool.as_str(), &archive, &name),
+                error => Err(error),
+            })
+            .with_context(|| format!("failed to put the home {}/{tool} into {place}/{name}", self.root))?;
+        tracing::info!(%tool, to = format!("{place}/{name}"), "the home of a deleted tool was put into the archive");
+        Ok(Home::Missing)
     }
 
     /// Writes files into a tool's home, as the tool; returns what is in it then.
@@ -170,6 +224,10 @@ fn make_at(parent: &OwnedFd, name: &str, uid: u32) -> Result<()> {
 
 fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
     rustix::fs::mkdirat(parent, name, Mode::from(0o700))?;
+    open_dir(parent, name)
+}
+
+fn open_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }

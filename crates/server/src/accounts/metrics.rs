@@ -35,6 +35,7 @@ pub struct Metrics {
     failing: Gauge,
     last_clean_pass: Gauge<i64, AtomicI64>,
     passes: Counter<u64, AtomicU64>,
+    leads: Gauge,
     /// When the loop last ran, in seconds since 1970.
     last_turn: AtomicI64,
 }
@@ -50,6 +51,7 @@ impl Metrics {
             failing: Gauge::default(),
             last_clean_pass: Gauge::default(),
             passes: Counter::default(),
+            leads: Gauge::default(),
             last_turn: AtomicI64::new(crate::clock::now().as_second()),
             registry: Registry::default(),
         };
@@ -58,6 +60,7 @@ impl Metrics {
         registry.register("refused", "What is left alone although it is not as it should be", metrics.refused.clone());
         registry.register("failing_tools", "Tools whose last action failed", metrics.failing.clone());
         registry.register("passes", "Plans made", metrics.passes.clone());
+        registry.register("leads", "1 if this copy of the role acts, 0 if another does", metrics.leads.clone());
         registry.register(
             "last_clean_pass_timestamp_seconds",
             "When nothing was left to do",
@@ -86,6 +89,10 @@ impl Metrics {
         if is_clean {
             self.last_clean_pass.set(crate::clock::now().as_second());
         }
+    }
+
+    pub(super) fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
     }
 
     pub(super) fn turned(&self) {

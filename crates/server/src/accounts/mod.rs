@@ -7,11 +7,13 @@
 pub mod apply;
 mod certificate;
 pub mod controller;
+mod events;
 mod fresh;
 mod home_child;
 pub mod homes;
 pub mod metrics;
 pub mod observe;
+mod preview;
 mod waiting;
 mod workloads;
 
@@ -22,15 +24,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hearth_core::Platform;
-use hearth_core::names::path;
+use hearth_core::account::quotas::Quotas;
+use hearth_core::names::{self, path};
 use tokio::net::TcpListener;
 
 pub use home_child::main as home_write;
 
-use crate::http_service;
+use crate::{http_service, lease};
 
 /// How often the directory is asked whether anything changed.
 const DIRECTORY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The Lease of the copy that acts.
+const LEASE: &str = "accounts";
 
 /// What the role is started with.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,6 +56,15 @@ pub struct Args {
     /// The password of `directory.bind_dn`.
     #[arg(long, value_name = "FILE", default_value = "/etc/hearth/secrets/directory/password")]
     directory_password: PathBuf,
+    /// What single tools may use beyond what all may.
+    #[arg(long, value_name = "FILE", default_value = path::QUOTAS)]
+    quotas: PathBuf,
+    /// This copy of the role, among several; the host's name if it is not given.
+    #[arg(long, value_name = "NAME")]
+    identity: Option<String>,
+    /// Print what would be done now, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Where to serve /healthz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9100")]
     health: SocketAddr,
@@ -57,22 +72,41 @@ pub struct Args {
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { platform, kubeconfig, api_ca, directory_ca, directory_password, health } = args;
+    let Args { platform, kubeconfig, api_ca, directory_ca, directory_password, quotas, identity, dry_run, health } =
+        args;
     let read =
         |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()));
     let platform = Platform::from_toml(&read(&platform)?)
         .with_context(|| format!("failed to understand {}", platform.display()))?;
+    let quotas = Quotas::from_toml(&read(&quotas)?).with_context(|| format!("failed to use {}", quotas.display()))?;
     let client = crate::kubernetes::client(kubeconfig.as_deref()).await?;
     let program = std::env::current_exe().context("failed to find the own program")?;
     let homes = homes::Homes::new(&platform, program);
     let connection = hearth_directory::Connection::of_role(&platform, &directory_ca, &directory_password);
     let snapshots = hearth_directory::follow(connection, DIRECTORY_INTERVAL);
+    let (platform, quotas, api_ca) = (Arc::new(platform), Arc::new(quotas), read(&api_ca)?.into());
+    let context = apply::Context { client: client.clone(), platform, quotas, api_ca, homes };
+    if dry_run {
+        return print(&preview::preview(&context, snapshots, observe::watch(&client)).await?);
+    }
     let metrics = metrics::Metrics::new();
     let listener = TcpListener::bind(health).await.with_context(|| format!("failed to listen on {health}"))?;
     let router = metrics.clone().router();
     let served = tokio::spawn(http_service::serve(listener, None, router, http_service::stop_signal()));
-    let context =
-        apply::Context { client: client.clone(), platform: Arc::new(platform), api_ca: read(&api_ca)?.into(), homes };
-    controller::run(context, snapshots, observe::watch(&client), metrics, http_service::stop_signal()).await?;
+    let identity = identity.unwrap_or_else(host_name);
+    let candidacy = lease::stand(client.clone(), names::PLATFORM_NAMESPACE, LEASE, identity);
+    let (leads, seen) = (candidacy.leads.clone(), observe::watch(&client));
+    controller::run(context, snapshots, seen, leads, metrics, http_service::stop_signal()).await?;
+    candidacy.withdraw().await;
     served.await?
+}
+
+/// The name of this host: in a pod, the pod's.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    std::io::stdout().write_all(text.as_bytes()).context("failed to write the answer")
 }

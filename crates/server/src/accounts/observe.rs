@@ -153,6 +153,13 @@ impl Observed {
         }
     }
 
+    /// `metadata.uid` of a tool's namespace, if that is the platform's and stays.
+    pub(super) fn uid_of_ours(&self, tool: &ToolName) -> Option<&str> {
+        let (_, seen) = self.namespaces.items.get(tool).filter(|(_, seen)| !seen.terminating)?;
+        let is_ours = seen.labels.get(names::label::MANAGED_BY).is_some_and(|by| by == names::FIELD_MANAGER);
+        is_ours.then_some(seen.uid.as_str())
+    }
+
     /// The state to plan with.
     pub fn state(&self) -> ClusterState {
         let corner = |(tool, (_, seen)): (&ToolName, &(u64, NamespaceSeen))| {

@@ -15,26 +15,31 @@ use hearth_server::accounts::{apply, controller, homes, metrics, observe};
 use hearth_server::signer;
 use http::Method;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::accounts_api::{ACCOUNTS, Api};
 
 /// The roles at work on a directory that the test writes.
-struct Running {
-    api: Api,
-    directory: mpsc::UnboundedSender<Snapshot>,
-    homes: tempfile::TempDir,
+pub(crate) struct Running {
+    pub(crate) api: Api,
+    pub(crate) directory: mpsc::UnboundedSender<Snapshot>,
+    pub(crate) homes: tempfile::TempDir,
     stop: oneshot::Sender<()>,
     accounts: JoinHandle<anyhow::Result<()>>,
     signer: JoinHandle<()>,
 }
 
 impl Running {
-    fn start(api: Api) -> Self {
+    pub(crate) fn start(api: Api) -> Self {
         // What the process may write is what it may give away; the parent is as on a real machine.
         let homes = tempfile::tempdir().unwrap();
         std::fs::set_permissions(homes.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self::start_in(api, homes)
+    }
+
+    /// With homes that are there already.
+    pub(crate) fn start_in(api: Api, homes: tempfile::TempDir) -> Self {
         let platform = platform(&homes.path().display().to_string());
         let (directory, snapshots) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -43,6 +48,7 @@ impl Running {
             client: api.client(),
             homes: homes::Homes::new(&platform, program),
             platform: Arc::new(platform),
+            quotas: Arc::default(),
             api_ca: "the authority".into(),
         };
         let snapshots = stream::unfold(snapshots, |mut receiver| async {
@@ -51,17 +57,19 @@ impl Running {
         });
         let seen = observe::watch(&api.client());
         let shutdown = async { drop(stopped.await) };
-        let accounts = tokio::spawn(controller::run(context, snapshots, seen, metrics::Metrics::new(), shutdown));
+        let (_, leads) = watch::channel(true);
+        let metrics = metrics::Metrics::new();
+        let accounts = tokio::spawn(controller::run(context, snapshots, seen, leads, metrics, shutdown));
         let signer = tokio::spawn(sign(api.clone()));
         Self { api, directory, homes, stop, accounts, signer }
     }
 
-    fn path(&self, tool: &str, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, tool: &str, file: &str) -> PathBuf {
         self.homes.path().join(tool).join(file)
     }
 
     /// Waits until a tool has all that a new tool gets; the registry's credential is written last.
-    async fn until_complete(&self, tool: &str) {
+    pub(crate) async fn until_complete(&self, tool: &str) {
         let namespace = format!("tool-{tool}");
         self.api
             .until(&format!("{tool} is complete"), |api| {
@@ -70,7 +78,15 @@ impl Running {
             .await;
     }
 
-    async fn stop(self) {
+    /// Ends the roles in the middle of what they do, and leaves the homes.
+    pub(crate) async fn kill(self) -> tempfile::TempDir {
+        self.signer.abort();
+        self.accounts.abort();
+        assert!(self.accounts.await.unwrap_err().is_cancelled());
+        self.homes
+    }
+
+    pub(crate) async fn stop(self) {
         let Self { stop, accounts, signer, .. } = self;
         stop.send(()).unwrap();
         accounts.await.unwrap().unwrap();
@@ -97,11 +113,11 @@ fn platform(homes: &str) -> Platform {
     Platform::from_toml(&text).unwrap()
 }
 
-fn name(tool: &str) -> ToolName {
+pub(crate) fn name(tool: &str) -> ToolName {
     tool.parse().unwrap()
 }
 
-fn directory(tools: &[(&str, u32, ToolState)]) -> Snapshot {
+pub(crate) fn directory(tools: &[(&str, u32, ToolState)]) -> Snapshot {
     let tools = tools.iter().map(|(tool, uid, state)| {
         let maintainers = ["member1".to_owned()].into();
         (name(tool), Tool { name: name(tool), uid: *uid, maintainers, state: state.clone() })

@@ -16,13 +16,22 @@ use k8s_openapi::ByteString;
 use kube::client::Body;
 use rcgen::{CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How long a test waits for something to become true.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Who every request is from, as far as certificate requests record it.
 pub(crate) const ACCOUNTS: &str = "system:serviceaccount:hearth-system:accounts";
+
+/// A write at which the role is killed: the answer never comes.
+struct Death {
+    /// How many writes go before.
+    writes: usize,
+    /// Whether this one is still done.
+    is_done: bool,
+    told: oneshot::Sender<()>,
+}
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 type Fault = Box<dyn Fn(&Method, &str) -> Option<u16> + Send>;
@@ -39,6 +48,7 @@ struct Shared {
     /// The version, and how often watches were cut.
     changed: watch::Sender<(u64, u64)>,
     fault: Mutex<Fault>,
+    death: Mutex<Option<Death>>,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -67,7 +77,8 @@ impl Api {
         authority.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = Issuer::new(authority, KeyPair::generate().unwrap());
         let changed = watch::Sender::new((0, 0));
-        Self(Arc::new(Shared { state: Mutex::default(), changed, fault: Mutex::new(Box::new(|_, _| None)), issuer }))
+        let (fault, death): (Fault, _) = (Box::new(|_, _| None), Mutex::default());
+        Self(Arc::new(Shared { state: Mutex::default(), changed, fault: Mutex::new(fault), death, issuer }))
     }
 
     pub(crate) fn client(&self) -> kube::Client {
@@ -84,6 +95,13 @@ impl Api {
         *self.0.fault.lock().unwrap() = Box::new(fault);
     }
 
+    /// Lets so many writes of the role pass and never answers the next, which is done or not. Tells when it came.
+    pub(crate) fn die_at(&self, writes: usize, is_done: bool) -> oneshot::Receiver<()> {
+        let (told, came) = oneshot::channel();
+        *self.0.death.lock().unwrap() = Some(Death { writes, is_done, told });
+        came
+    }
+
     /// Ends every watch that is open.
     pub(crate) fn cut_watches(&self) {
         self.0.changed.send_modify(|(_, cuts)| *cuts += 1);
@@ -92,6 +110,13 @@ impl Api {
     pub(crate) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
         self.0.state.lock().unwrap().objects.get(&key).cloned()
+    }
+
+    /// All objects of a kind in a namespace.
+    pub(crate) fn all(&self, plural: &str, namespace: &str) -> Vec<Value> {
+        let state = self.0.state.lock().unwrap();
+        let those = state.objects.iter().filter(|((kind, place, _), _)| kind == plural && place == namespace);
+        those.map(|(_, object)| object.clone()).collect()
     }
 
     pub(crate) fn annotation(&self, namespace: &str, key: &str) -> Option<String> {
@@ -138,6 +163,30 @@ impl Api {
     }
 
     async fn answer(&self, request: Request<Body>) -> Answer {
+        // Approvals are another role's.
+        let is_write = request.method() != Method::GET && !request.uri().path().ends_with("/approval");
+        let Some(Death { is_done, told, .. }) = is_write.then(|| self.death()).flatten() else {
+            return self.carry_out(request).await;
+        };
+        if is_done {
+            self.carry_out(request).await;
+        }
+        told.send(()).unwrap();
+        std::future::pending().await
+    }
+
+    /// The death that this write is.
+    fn death(&self) -> Option<Death> {
+        let mut death = self.0.death.lock().unwrap();
+        let next = death.as_mut()?;
+        if next.writes == 0 {
+            return death.take();
+        }
+        next.writes -= 1;
+        None
+    }
+
+    async fn carry_out(&self, request: Request<Body>) -> Answer {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let path = parts.uri.path().to_owned();

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod accounts_api;
+mod accounts_faults;
 mod admission;
 mod admission_bad_input;
 mod admission_tls;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use hearth_core::Platform;
+use hearth_core::account::quotas::Quotas;
 use hearth_core::admission::{Rules, cel};
 use serde_json::{Value, json};
 
@@ -44,6 +45,8 @@ const FOUROHFOUR: &[(&str, &str)] = &[
 pub struct Overlay {
     /// The configuration's text, which the roles read as it is.
     pub platform_toml: String,
+    /// What single tools may use beyond what all may, as a text.
+    pub quotas_toml: String,
     /// Digests of images by the name that manifests call them, such as `hearthd`.
     pub images: BTreeMap<String, String>,
     /// The platform's certificate authority, PEM.
@@ -62,6 +65,7 @@ impl Overlay {
     /// Writes the overlay into `folder`; returns the parsed configuration.
     pub fn write(&self, folder: &Path) -> anyhow::Result<Platform> {
         let platform = Platform::from_toml(&self.platform_toml)?;
+        Quotas::from_toml(&self.quotas_toml).context("failed to use quotas.toml")?;
         for (name, text) in BASE {
             let text =
                 if *name == "image-config.yaml" { self.with_images(text, &platform) } else { (*text).to_owned() };
@@ -73,6 +77,7 @@ impl Overlay {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": cel::policies(&Rules::of(&platform))});
         write(&folder.join("policies.json"), serde_json::to_string_pretty(&list)?, 0o644)?;
         write(&folder.join("platform.toml"), &self.platform_toml, 0o644)?;
+        write(&folder.join("quotas.toml"), &self.quotas_toml, 0o644)?;
         write(&folder.join("ca.crt"), &self.ca, 0o644)?;
         write(
             &folder.join("kustomization.yaml"),
@@ -136,6 +141,8 @@ impl Overlay {
             "configMapGenerator": [
                 config("platform", "hearth-system", &["platform.toml"]),
                 config("platform-ca", "hearth-system", &["ca.crt"]),
+                // Another name with another content: `accounts`, which alone reads it, then starts anew.
+                json!({"name": "quotas", "namespace": "hearth-system", "files": ["quotas.toml"]}),
             ],
             "secretGenerator": generators,
             "patches": patches,
@@ -204,6 +211,7 @@ mod tests {
         std::fs::write(&password, "secret").unwrap();
         Overlay {
             platform_toml: PLATFORM.to_owned(),
+            quotas_toml: String::new(),
             images: crate::images::ALL
                 .iter()
                 .map(|name| ((*name).to_owned(), format!("sha256:{}", "a".repeat(64))))

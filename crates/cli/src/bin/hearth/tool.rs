@@ -237,8 +237,9 @@ fn disabled_text(platform: &Platform, name: &ToolName, disabling: Disabling, wha
         true => format!("The tool '{name}' is {what}; it has been disabled since {}.", day(disabling.since)),
     };
     format!(
-        "{first}\nUntil {until} 'hearth tool enable {name}' brings everything back. After that its namespace is removed; \
-         its home and account stay for an operator to archive.\n"
+        "{first}\nUntil {until} 'hearth tool enable {name}' brings everything back. After that its namespace is removed \
+         and its home put into {}, for operators; its name and number stay its own.\n",
+        platform.homes.archive()
     )
 }
 
@@ -269,7 +270,8 @@ mod tests {
         .unwrap();
         let (name, since) = ("wikibot".parse().unwrap(), "2026-11-22T18:00:00Z".parse().unwrap());
         let way_back = "\nUntil 2027-01-01 18:00 UTC 'hearth tool enable wikibot' brings everything back. After that its \
-                        namespace is removed; its home and account stay for an operator to archive.\n";
+                        namespace is removed and its home put into /data/project/.archive, for operators; its name and \
+                        number stay its own.\n";
         let text = |already, what| disabled_text(&platform, &name, Disabling { since, already }, what);
         let now = "The tool 'wikibot' is disabled: it stops, and nobody can log in as it.";
         assert_eq!(text(false, "disabled"), format!("{now}{way_back}"));

@@ -173,6 +173,15 @@ async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {
         .map(drop)
 }
 
+/// The file of the tools' own quotas, when there are none yet.
+const QUOTAS: &str = r#"# What single tools may use beyond what all may. Change it and run `make up`.
+#
+# [wikibot]
+# why = "reads whole dumps, agreed on 2026-11-23"
+# quota = { "requests.memory" = "12Gi", "limits.memory" = "16Gi" }
+# container = { memory = "8Gi" }
+"#;
+
 /// Writes everything that the instance's programs read, returning how many certificates were made.
 fn configure(instance: &Instance) -> anyhow::Result<usize> {
     let made = pki::ensure(instance, crate::clock::now())?;
@@ -189,6 +198,10 @@ fn configure(instance: &Instance) -> anyhow::Result<usize> {
              [registry]\nhost = \"registry.hearth.internal\"\n"
         );
         write(&platform, text, 0o644)?;
+    }
+    let quotas = instance.path("quotas.toml");
+    if !quotas.exists() {
+        write(&quotas, QUOTAS, 0o644)?;
     }
     Ok(made)
 }
@@ -234,6 +247,7 @@ fn overlay(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyho
     let address = |namespace, name, number| (namespace, name, instance.network.service(number).to_string());
     Ok(Overlay {
         platform_toml: read("platform.toml")?,
+        quotas_toml: read("quotas.toml")?,
         images: images.iter().map(|(name, image)| ((*name).to_owned(), image.digest.clone())).collect(),
         ca: read("ca.crt")?,
         secrets,

@@ -54,7 +54,11 @@ pub(crate) fn resolve(platform_file: &Path) -> Outcome<Identity> {
 /// The tool's name, from the account's.
 fn tool(project: &str) -> Outcome<ToolName> {
     let parse = |name: &str| {
-        name.parse::<ToolName>().map_err(|e| Failure::environment(format!("failed to tell which tool this is: {e}")))
+        name.parse::<ToolName>().map_err(|e| {
+            Failure::environment(format!(
+                "web services are not available for this tool: {e}; ask the platform's operators for a tool of another name"
+            ))
+        })
     };
     if let Ok(name) = std::env::var(TOOL_VARIABLE) {
         return parse(&name);

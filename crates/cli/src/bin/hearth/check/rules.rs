@@ -7,19 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use hearth_core::Platform;
 use hearth_core::admission::fields::{Book, CHAPTERS, Resource};
 use hearth_core::admission::{Operation, Request, Rules, Verdict, review};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
+use super::Cluster;
 use crate::conformance::Output;
 use crate::instance::Place;
-use crate::listing::{print, printable};
+use crate::listing::printable;
 
 /// How many objects are asked for at once.
 const PAGE: usize = 200;
@@ -27,19 +26,11 @@ const PAGE: usize = 200;
 /// How often a list that took too long is begun again.
 const MOST_BEGINNINGS: usize = 3;
 
-/// What to compare.
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// List the stored objects that today's rules would refuse.
-    Rules(Args),
-}
-
 /// Which cluster, by which rules.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Credentials that may list the judged kinds everywhere; the instance's own if they are not given.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// The configuration by which to judge; the instance's own if it is not given.
     #[arg(long, value_name = "FILE")]
     platform: Option<PathBuf>,
@@ -66,35 +57,20 @@ struct Report {
     found: BTreeMap<(String, String, Vec<String>), Found>,
 }
 
-/// 0: nothing that is stored would be refused; 1: something would; 2: it could not be found out.
-pub async fn run(command: Command, place: &Place) -> ExitCode {
-    let Command::Rules(args) = command;
+/// What is stored and would be refused, as text, and whether that is nothing.
+pub(super) async fn run(args: Args, place: &Place) -> anyhow::Result<(String, bool)> {
     let output = args.output;
-    let report = match judged(args, place).await {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("hearth: {error:#}");
-            return ExitCode::from(2);
-        }
-    };
-    if let Err(error) = print(&report.write(output)) {
-        eprintln!("hearth: {error:#}");
-        return ExitCode::from(2);
-    }
-    ExitCode::from(u8::from(!report.found.is_empty()))
+    let report = judged(args, place).await?;
+    Ok((report.write(output), report.found.is_empty()))
 }
 
 async fn judged(args: Args, place: &Place) -> anyhow::Result<Report> {
-    let Args { kubeconfig, platform, output: _ } = args;
+    let Args { cluster, platform, output: _ } = args;
     let platform = platform.unwrap_or_else(|| place.home.join("platform.toml"));
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read {}; --platform names another", platform.display()))?;
     let rules = Rules::of(&Platform::from_toml(&text)?);
-    let file = kubeconfig.unwrap_or_else(|| place.home.join("admin.kubeconfig"));
-    let kubeconfig = Kubeconfig::read_from(&file)
-        .with_context(|| format!("failed to read {}; --kubeconfig names another", file.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    let client = Client::try_from(config)?;
+    let client = cluster.client(place).await?;
     let mut namespaces = BTreeMap::new();
     each(&client, "/api/v1/namespaces", |_, namespace| {
         let name = namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -1,0 +1,236 @@
+//! The role accounts under faults: it is killed at every step, every write meets a conflict, the API goes away in the
+//! middle of a tool, a request is denied, a disk is full, a file is in the way. After each, all is as it should be.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hearth_core::account::kubeconfig::{self, Found};
+use hearth_core::directory_entry::ToolState;
+use hearth_core::names::annotation;
+use http::Method;
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::mount::{MountFlags, UnmountFlags};
+use serde_json::json;
+
+use crate::accounts::{Running, directory, name};
+use crate::accounts_api::Api;
+
+/// How long anything may take to become right.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the tool `a` has: everything, or what is wrong.
+fn whole(running: &Running) -> Result<(), String> {
+    let api = &running.api;
+    for (plural, object) in
+        [("resourcequotas", "tool-a"), ("limitranges", "tool-a"), ("rolebindings", "a-tool-binding")]
+    {
+        api.get(plural, "tool-a", object).ok_or_else(|| format!("there is no {object} of {plural}"))?;
+    }
+    let epoch = api.annotation("tool-a", annotation::EPOCH).ok_or("there is no epoch")?;
+    let binding = api.get("rolebindings", "tool-a", "a-tool-binding").unwrap_or_default();
+    let group = format!("hearth:tool:a:{epoch}");
+    if binding["subjects"][0]["name"] != group {
+        return Err(format!("the binding is another epoch's: {binding}"));
+    }
+    let config = std::fs::read_to_string(running.path("a", ".kube/config")).map_err(|e| e.to_string())?;
+    let Found::Entry { certificate: Some(certificate), .. } = kubeconfig::find(Some(&config), &name("a")) else {
+        return Err(format!("the kubeconfig is not whole:\n{config}"));
+    };
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).map_err(|e| e.to_string())?;
+    let subject = pem.parse_x509().map_err(|e| e.to_string())?.subject().to_string();
+    if !subject.contains(&group) {
+        return Err(format!("the certificate is another epoch's: {subject}"));
+    }
+    let digest = api.annotation("tool-a", annotation::REGISTRY_CREDENTIAL).ok_or("there is no credential")?;
+    let login = std::fs::read_to_string(running.path("a", ".docker/config.json")).map_err(|e| e.to_string())?;
+    let login = hearth_core::account::credential::login(Some(&login), "registry.example", &name("a"));
+    match login {
+        hearth_core::account::credential::Login::Own(password) if sha256(&password) == digest => Ok(()),
+        login => Err(format!("the login is not the namespace's: {login:?}")),
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A small disk, mounted until this is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(place: &Path) -> Self {
+        rustix::mount::mount("tmpfs", place, "tmpfs", MountFlags::empty(), Some(c"size=64k,mode=755")).unwrap();
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+async fn until_whole(running: &Running, when: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(wrong) = whole(running) {
+        assert!(Instant::now() < deadline, "{when}: {wrong}; writes: {:#?}", running.api.writes());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn one(running: &Running) {
+    running.directory.send(directory(&[("a", 50001, ToolState::Active)])).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_step_loses_nothing() {
+    let running = Running::start(Api::new());
+    one(&running);
+    until_whole(&running, "undisturbed").await;
+    let writes = running.api.writes();
+    running.stop().await;
+    let steps = writes.iter().filter(|write| !write.ends_with("/approval")).count();
+    assert!(steps >= 8, "{writes:#?}");
+    for (step, is_done) in (0..steps).flat_map(|step| [(step, false), (step, true)]) {
+        let api = Api::new();
+        let death = api.die_at(step, is_done);
+        let running = Running::start(api.clone());
+        one(&running);
+        let when = format!("killed at write {step}, which was done: {is_done}");
+        tokio::time::timeout(PATIENCE, death).await.expect(&when).unwrap();
+        let homes = running.kill().await;
+        let running = Running::start_in(api, homes);
+        one(&running);
+        until_whole(&running, &when).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_on_every_write_is_overcome() {
+    let api = Api::new();
+    let met = std::sync::Mutex::new(BTreeSet::new());
+    api.fail(move |method, path| {
+        // What has a random name would meet one for ever.
+        let is_named = !path.contains("/certificatesigningrequests/");
+        (method != Method::GET && is_named && met.lock().unwrap().insert(format!("{method} {path}"))).then_some(409)
+    });
+    let running = Running::start(api);
+    one(&running);
+    until_whole(&running, "after conflicts").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_goes_away_in_the_middle_of_a_tool_is_waited_for() {
+    let api = Api::new();
+    let running = Running::start(api.clone());
+    let watched = api.clone();
+    // Gone from the moment that the quota is written until somebody brings it back.
+    api.fail(move |_, _| watched.get("resourcequotas", "tool-a", "tool-a").is_some().then_some(503));
+    one(&running);
+    api.until("the quota is written", |api| api.get("resourcequotas", "tool-a", "tool-a").is_some()).await;
+    api.cut_watches();
+    assert!(whole(&running).is_err());
+    api.fail(|_, _| None);
+    until_whole(&running, "the API server is back").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_denied_is_told_of_and_asked_for_again() {
+    let api = Api::new();
+    let running = Running::start(api.clone());
+    // The signer's approvals fail, and somebody denies the request.
+    let (denied, seen) = (api.clone(), std::sync::Mutex::new(0));
+    api.fail(move |method, path| {
+        if method == Method::PUT && path.ends_with("/approval") && *seen.lock().unwrap() < 2 {
+            *seen.lock().unwrap() += 1;
+            let request = path.trim_end_matches("/approval").rsplit('/').next().unwrap_or_default();
+            let mut object = denied.get("certificatesigningrequests", "", request).unwrap();
+            object["status"] = json!({ "conditions": [{ "type": "Denied", "message": "by an operator" }] });
+            denied.put("certificatesigningrequests", "", object);
+            return Some(409);
+        }
+        None
+    });
+    one(&running);
+    let is_told = |api: &Api| {
+        api.all("events", "tool-a").iter().any(|event| {
+            event["reason"] == "UpdateFailed"
+                && event["note"].as_str().is_some_and(|note| note.contains("by an operator"))
+        })
+    };
+    api.until("an event says so", is_told).await;
+    until_whole(&running, "the request is approved").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for() {
+    let homes = tempfile::tempdir().unwrap();
+    let disk = Disk::mount(homes.path());
+    let filler = homes.path().join(".filler");
+    std::fs::write(&filler, vec![0; 64 << 10]).unwrap();
+    let api = Api::new();
+    let running = Running::start_in(api.clone(), homes);
+    one(&running);
+    api.until("an event says so", |api| {
+        let notes = api.all("events", "tool-a");
+        notes.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains("No space left on device")))
+    })
+    .await;
+    std::fs::remove_file(filler).unwrap();
+    until_whole(&running, "there is space again").await;
+    let homes = running.kill().await;
+    drop((disk, homes));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_a_file_is_left_alone_and_holds_up_nobody() {
+    let api = Api::new();
+    let running = Running::start(api.clone());
+    let home = running.homes.path().join("b");
+    std::fs::create_dir_all(home.join(".kube")).unwrap();
+    rustix::fs::mknodat(CWD, home.join(".kube/config"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o2770)).unwrap();
+    for path in [home.join(".kube/config"), home.join(".kube"), home] {
+        chown(path, Some(50002), Some(50002)).unwrap();
+    }
+    let tools = [("a", 50001, ToolState::Active), ("b", 50002, ToolState::Active)];
+    running.directory.send(directory(&tools)).unwrap();
+    until_whole(&running, "beside a pipe").await;
+    api.until("an event says so", |api| {
+        let notes = api.all("events", "tool-b");
+        notes.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains("it is not a regular file")))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_home_of_a_tool_whose_days_are_over_goes_into_the_archive() {
+    let api = Api::new();
+    let running = Running::start(api.clone());
+    one(&running);
+    until_whole(&running, "at first").await;
+    std::fs::write(running.path("a", "work"), "years of it").unwrap();
+    let since = ToolState::Disabled { since: "0000-01-01T00:00:00Z".parse().unwrap() };
+    running.directory.send(directory(&[("a", 50001, since)])).unwrap();
+    api.until("the namespace is gone", |api| api.get("namespaces", "", "tool-a").is_none()).await;
+    assert!(!running.path("a", "").exists());
+    let archive = running.homes.path().join(".archive");
+    assert_eq!(std::fs::metadata(&archive).unwrap().permissions().mode() & 0o7777, 0o700);
+    let kept: Vec<_> = std::fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    assert!(kept.file_name().unwrap().to_str().unwrap().starts_with("a.50001."), "{kept:?}");
+    assert_eq!(std::fs::read_to_string(kept.join("work")).unwrap(), "years of it");
+    // Brought back, it begins anew; what is in the archive stays there.
+    one(&running);
+    until_whole(&running, "enabled again").await;
+    assert!(!running.path("a", "work").exists() && kept.join("work").exists());
+    running.stop().await;
+}

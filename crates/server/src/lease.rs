@@ -17,13 +17,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How long a record holds that is not renewed.
-const TERM: Duration = Duration::from_secs(8);
+const TERM: Duration = Duration::from_secs(9);
 
 /// How often a holder renews and the others look.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(3);
 
 /// A holder that has not renewed for this long stops acting.
-const DEADLINE: Duration = Duration::from_secs(6);
+const DEADLINE: Duration = Duration::from_secs(7);
 
 /// A candidate's part in an election.
 #[derive(Debug)]
@@ -198,14 +198,14 @@ mod tests {
         let held = |holder: Option<&str>| Lease {
             spec: Some(LeaseSpec {
                 holder_identity: holder.map(str::to_owned),
-                lease_duration_seconds: Some(8),
+                lease_duration_seconds: Some(9),
                 // What the holder's clock says does not matter.
                 renew_time: Some(MicroTime("2000-01-01T00:00:00Z".parse().unwrap())),
                 ..LeaseSpec::default()
             }),
             ..Lease::default()
         };
-        let (short, long) = (Duration::from_secs(7), Duration::from_secs(8));
+        let (short, long) = (Duration::from_secs(8), Duration::from_secs(9));
         assert!(is_free(&held(Some("a")), "a", Duration::ZERO));
         assert!(is_free(&held(None), "a", Duration::ZERO));
         assert!(is_free(&held(Some("")), "a", Duration::ZERO));

@@ -99,3 +99,47 @@ fn a_quota_of_its_own_is_applied_and_what_would_be_done_is_told() {
     platform.admin(&["delete", "namespace", "tool-foreign"]).success("it goes away");
     eventually(SOON, "nothing is to be done", is_clean);
 }
+
+#[test]
+fn a_namespace_that_another_system_made_is_handed_over_with_what_is_in_it() {
+    let (platform, _alone) = disturbed();
+    let object = |kind: &str, rest: &str| format!("---\nkind: {kind}\n{rest}\n");
+    let objects = [
+        object("Namespace", "apiVersion: v1\nmetadata: {name: tool-inherited, labels: {tenancy: tool}}"),
+        object(
+            "ResourceQuota",
+            "apiVersion: v1\nmetadata: {name: tool-inherited, namespace: tool-inherited}\nspec: {hard: {pods: '4'}}",
+        ),
+        object("ConfigMap", "apiVersion: v1\nmetadata: {name: kept, namespace: tool-inherited}\ndata: {a: b}"),
+        object(
+            "RoleBinding",
+            "apiVersion: rbac.authorization.k8s.io/v1\nmetadata: {name: inherited-tool-binding, namespace: tool-inherited}\n\
+             roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tools-user}\n\
+             subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: inherited}]",
+        ),
+        object(
+            "RoleBinding",
+            "apiVersion: rbac.authorization.k8s.io/v1\nmetadata: {name: old, namespace: tool-inherited}\n\
+             roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}\n\
+             subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: inherited}]",
+        ),
+    ];
+    let admin = platform.path("admin.kubeconfig");
+    platform.kubectl_with(&admin, &["create", "-f", "-"], &objects.concat()).success("another system's objects");
+    platform.hearth(&["tool", "create", "inherited", "--maintainer", "member1"]).success("an entry");
+    eventually(SOON, "it is left alone", || {
+        let said = platform.hearth(&["check", "accounts"]);
+        if said.out.contains("inherited is left alone") { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let shown = ["inherited-tool-binding", "stays, and goes on giving rights: RoleBinding old gives ClusterRole view"];
+    platform.hearth(&["tool", "adopt"]).says(0, &[shown[0], shown[1], "Nothing was changed"]);
+    platform.hearth(&["tool", "adopt", "hello"]).says(1, &["the namespace tool-hello is the platform's already"]);
+    platform.hearth(&["tool", "adopt", "inherited", "--yes"]).says(0, &[shown[0], shown[1], "Handed over 1"]);
+    eventually(SOON, "its maintainer uses what was there", || {
+        let said = platform.ssh("member1", "become inherited kubectl get configmap kept", "");
+        if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    let quota = ["-n", "tool-inherited", "get", "resourcequota", "tool-inherited", "-o", "jsonpath={.spec.hard.pods}"];
+    assert_eq!(platform.admin(&quota).success("the quota").out, "10");
+    platform.hearth(&["tool", "adopt"]).says(0, &["There is nothing to adopt"]);
+}

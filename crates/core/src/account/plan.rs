@@ -4,7 +4,7 @@
 //! what is left is safe and the next plan goes on from there. Rights go first when a tool is disabled and come last
 //! when it is enabled. Tools do not depend on each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
@@ -111,9 +111,30 @@ pub struct Given<'a> {
 
 /// What is to be done so that the cluster and the homes are what the directory says.
 pub fn plan(desired: &Snapshot, observed: &ClusterState, given: Given<'_>, fresh: &mut impl Fresh) -> Plan {
+    plan_each(desired.tools.values(), desired, observed, given, fresh)
+}
+
+/// What of [`plan`] concerns these tools. Deletions are planned for all: how many there may be depends on all.
+pub fn plan_for(
+    tools: &BTreeSet<ToolName>,
+    desired: &Snapshot,
+    observed: &ClusterState,
+    given: Given<'_>,
+    fresh: &mut impl Fresh,
+) -> Plan {
+    plan_each(tools.iter().filter_map(|tool| desired.tools.get(tool)), desired, observed, given, fresh)
+}
+
+fn plan_each<'a>(
+    tools: impl Iterator<Item = &'a Tool>,
+    desired: &Snapshot,
+    observed: &ClusterState,
+    given: Given<'_>,
+    fresh: &mut impl Fresh,
+) -> Plan {
     let mut plan = Plan::default();
     let may_disable = removals(desired, observed, given, &mut plan);
-    for tool in desired.tools.values() {
+    for tool in tools {
         let corner = observed.namespaces.get(&tool.name);
         if plan.tools.contains_key(&tool.name) || (!may_disable && is_to_be_disabled(tool, corner)) {
             continue;

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use proptest::prelude::*;
 
 use super::objects;
-use super::plan::{Action, Fresh, Given, Password, Plan, Reason, Was, plan, renewal};
+use super::plan::{Action, Fresh, Given, Password, Plan, Reason, Refused, Was, plan, plan_for, renewal};
 use super::quotas::Quotas;
 use super::state::{Binding, Certificate, ClusterState, Contents, Corner, Credential, Foreign, Home, Kubeconfig};
 use super::subject::{Epoch, Identity};
@@ -93,6 +93,20 @@ impl World {
     fn plan(&mut self) -> Plan {
         let given = Given { platform: &self.platform, quotas: &self.quotas, api_ca: CA, now: self.now };
         plan(&self.directory, &self.cluster, given, &mut self.fresh)
+    }
+
+    /// Checks that a plan for some tools is that part of the whole plan.
+    fn agrees_in_part(&mut self, tools: &BTreeSet<ToolName>) {
+        let given = Given { platform: &self.platform, quotas: &self.quotas, api_ca: CA, now: self.now };
+        let part = plan_for(tools, &self.directory, &self.cluster, given, &mut self.fresh);
+        let whole = self.plan();
+        let of_none = |refused: &&Refused| refused.tool.is_none();
+        assert!(part.refused.iter().filter(of_none).eq(whole.refused.iter().filter(of_none)));
+        for tool in tools {
+            assert_eq!(Self::kinds(&part, tool.as_str()), Self::kinds(&whole, tool.as_str()));
+            let of_it = |refused: &&Refused| refused.tool.as_ref() == Some(tool);
+            assert!(part.refused.iter().filter(of_it).eq(whole.refused.iter().filter(of_it)));
+        }
     }
 
     /// Plans, applies, and checks that nothing is left to do.
@@ -524,6 +538,7 @@ proptest! {
             let ours = before.namespaces.values().filter(|corner| corner.is_ours()).count();
             let new = |tool: &&Tool| tool.state == ToolState::Active && !before.namespaces.contains_key(&tool.name);
             let total = ours + world.directory.tools.values().filter(new).count();
+            world.agrees_in_part(&["a", "c", "e"].map(name).into());
             let plan = world.settle();
             let is_removed = |tool: &ToolName| {
                 let is_there = |world: &ClusterState| world.namespaces.get(tool).is_some_and(|c| c.binding.is_some());

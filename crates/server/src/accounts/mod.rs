@@ -94,6 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let router = metrics.clone().router();
     let served = tokio::spawn(http_service::serve(listener, None, router, http_service::stop_signal()));
     let identity = identity.unwrap_or_else(host_name);
+    tracing::info!(identity, "keeping accounts");
     let candidacy = lease::stand(client.clone(), names::PLATFORM_NAMESPACE, LEASE, identity);
     let (leads, seen) = (candidacy.leads.clone(), observe::watch(&client));
     controller::run(context, snapshots, seen, leads, metrics, http_service::stop_signal()).await?;

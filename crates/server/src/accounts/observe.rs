@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use hearth_core::account::objects;
-use hearth_core::account::state::{Binding, ClusterState, Corner, Home};
+use hearth_core::account::state::{Binding, ClusterState, Corner};
 use hearth_core::{ToolName, names};
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -105,8 +105,19 @@ pub struct Observed {
     quotas: Shelf<Option<ResourceQuotaSpec>>,
     limits: Shelf<Option<LimitRangeSpec>>,
     bindings: Shelf<Binding>,
-    /// The homes that were looked at.
-    pub(super) homes: BTreeMap<ToolName, Home>,
+    /// All of it together, kept up with each change, and the homes that were looked at.
+    pub(super) state: ClusterState,
+}
+
+/// What a change concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerns {
+    /// Nothing that plans depend on.
+    Nothing,
+    /// One tool.
+    Tool(ToolName),
+    /// Possibly every tool.
+    All,
 }
 
 #[derive(Debug)]
@@ -123,27 +134,37 @@ impl Observed {
         self.namespaces.complete && self.quotas.complete && self.limits.complete && self.bindings.complete
     }
 
-    /// Takes in what a watch says. Returns whether it may change a plan.
-    pub fn take(&mut self, seen: Seen) -> bool {
-        match seen {
+    /// Takes in what a watch says. Returns what it may change the plan for.
+    pub fn take(&mut self, seen: Seen) -> Concerns {
+        let concerns = match seen {
             Seen::Namespace(event) => self.namespaces.take(event, |o| namespace(o.metadata)),
             Seen::Quota(event) => self.quotas.take(event, quota),
             Seen::Limits(event) => self.limits.take(event, limits),
             Seen::Binding(event) => self.bindings.take(event, binding),
             Seen::Failed(error) => {
                 tracing::warn!(%error, "a watch of the cluster failed and is begun again");
-                false
+                Concerns::Nothing
+            }
+        };
+        match &concerns {
+            Concerns::Nothing => (),
+            Concerns::Tool(tool) => self.refresh(tool),
+            Concerns::All => {
+                let namespaces = self.namespaces.items.keys();
+                self.state.namespaces =
+                    namespaces.filter_map(|tool| Some((tool.clone(), self.corner(tool)?))).collect();
             }
         }
+        concerns
     }
 
     /// Takes in what a write returned.
     pub(super) fn wrote(&mut self, tool: &ToolName, written: Written) {
         match written {
-            Written::Namespace(metadata) => self.namespaces.put(namespace(metadata)),
-            Written::Quota(object) => self.quotas.put(quota(object)),
-            Written::Limits(object) => self.limits.put(limits(object)),
-            Written::Binding(object) => self.bindings.put(binding(object)),
+            Written::Namespace(metadata) => drop(self.namespaces.put(namespace(metadata))),
+            Written::Quota(object) => drop(self.quotas.put(quota(object))),
+            Written::Limits(object) => drop(self.limits.put(limits(object))),
+            Written::Binding(object) => drop(self.bindings.put(binding(object))),
             Written::NoBinding => drop(self.bindings.items.remove(tool)),
             Written::NamespaceDeleted => {
                 if let Some((_, seen)) = self.namespaces.items.get_mut(tool) {
@@ -151,30 +172,33 @@ impl Observed {
                 }
             }
         }
+        self.refresh(tool);
     }
 
     /// `metadata.uid` of a tool's namespace, if that is the platform's and stays.
     pub(super) fn uid_of_ours(&self, tool: &ToolName) -> Option<&str> {
-        let (_, seen) = self.namespaces.items.get(tool).filter(|(_, seen)| !seen.terminating)?;
-        let is_ours = seen.labels.get(names::label::MANAGED_BY).is_some_and(|by| by == names::FIELD_MANAGER);
-        is_ours.then_some(seen.uid.as_str())
+        let corner = self.state.namespaces.get(tool).filter(|corner| corner.is_ours() && !corner.terminating)?;
+        Some(&corner.uid)
     }
 
-    /// The state to plan with.
-    pub fn state(&self) -> ClusterState {
-        let corner = |(tool, (_, seen)): (&ToolName, &(u64, NamespaceSeen))| {
-            let corner = Corner {
-                uid: seen.uid.clone(),
-                terminating: seen.terminating,
-                labels: seen.labels.clone(),
-                annotations: seen.annotations.clone(),
-                quota: self.quotas.items.get(tool).and_then(|(_, spec)| spec.clone()),
-                limits: self.limits.items.get(tool).and_then(|(_, spec)| spec.clone()),
-                binding: self.bindings.items.get(tool).map(|(_, binding)| binding.clone()),
-            };
-            (tool.clone(), corner)
-        };
-        ClusterState { namespaces: self.namespaces.items.iter().map(corner).collect(), homes: self.homes.clone() }
+    fn refresh(&mut self, tool: &ToolName) {
+        match self.corner(tool) {
+            Some(corner) => drop(self.state.namespaces.insert(tool.clone(), corner)),
+            None => drop(self.state.namespaces.remove(tool)),
+        }
+    }
+
+    fn corner(&self, tool: &ToolName) -> Option<Corner> {
+        let (_, seen) = self.namespaces.items.get(tool)?;
+        Some(Corner {
+            uid: seen.uid.clone(),
+            terminating: seen.terminating,
+            labels: seen.labels.clone(),
+            annotations: seen.annotations.clone(),
+            quota: self.quotas.items.get(tool).and_then(|(_, spec)| spec.clone()),
+            limits: self.limits.items.get(tool).and_then(|(_, spec)| spec.clone()),
+            binding: self.bindings.items.get(tool).map(|(_, binding)| binding.clone()),
+        })
     }
 }
 
@@ -182,39 +206,46 @@ impl Observed {
 type Read<T> = Option<(ToolName, u64, T)>;
 
 impl<T> Shelf<T> {
-    fn take<K>(&mut self, event: Event<K>, read: impl Fn(K) -> Read<T>) -> bool {
+    fn take<K>(&mut self, event: Event<K>, read: impl Fn(K) -> Read<T>) -> Concerns {
         match event {
-            Event::Init => self.listing.clear(),
+            Event::Init => {
+                self.listing.clear();
+                Concerns::Nothing
+            }
             Event::InitApply(object) => {
                 let read = read(object);
                 if let Some((tool, ..)) = &read {
                     self.listing.insert(tool.clone());
                 }
-                self.put(read);
+                let concerns = self.put(read);
+                // A first listing is told of at its end.
+                if self.complete { concerns } else { Concerns::Nothing }
             }
             Event::InitDone => {
                 let listing = std::mem::take(&mut self.listing);
                 self.items.retain(|tool, _| listing.contains(tool));
                 self.complete = true;
+                Concerns::All
             }
             Event::Apply(object) => self.put(read(object)),
-            Event::Delete(object) => {
-                if let Some((tool, version, _)) = read(object)
-                    && self.items.get(&tool).is_some_and(|(known, _)| *known <= version)
-                {
+            Event::Delete(object) => match read(object) {
+                Some((tool, version, _)) if self.items.get(&tool).is_some_and(|(known, _)| *known <= version) => {
                     self.items.remove(&tool);
+                    Concerns::Tool(tool)
                 }
-            }
+                _ => Concerns::Nothing,
+            },
         }
-        self.complete
     }
 
     /// Keeps an object unless a later version of it is known.
-    fn put(&mut self, read: Read<T>) {
-        if let Some((tool, version, item)) = read
-            && self.items.get(&tool).is_none_or(|(known, _)| *known <= version)
-        {
-            self.items.insert(tool, (version, item));
+    fn put(&mut self, read: Read<T>) -> Concerns {
+        match read {
+            Some((tool, version, item)) if self.items.get(&tool).is_none_or(|(known, _)| *known <= version) => {
+                self.items.insert(tool.clone(), (version, item));
+                Concerns::Tool(tool)
+            }
+            _ => Concerns::Nothing,
         }
     }
 }

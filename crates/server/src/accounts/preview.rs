@@ -38,11 +38,11 @@ pub(super) async fn preview(
         .buffer_unordered(AT_ONCE);
     while let Some((tool, home)) = looks.next().await {
         match home {
-            Ok(home) => drop(observed.homes.insert(tool.clone(), home)),
+            Ok(home) => drop(observed.state.homes.insert(tool.clone(), home)),
             Err(error) => writeln!(text, "{tool}: its home cannot be looked at: {error:#}")?,
         }
     }
-    let plan = plan(&desired, &observed.state(), context.given(), &mut Random);
+    let plan = plan(&desired, &observed.state, context.given(), &mut Random);
     for (tool, actions) in &plan.tools {
         let kinds: Vec<&str> = actions.iter().map(Action::kind).collect();
         writeln!(text, "{tool}: {}", kinds.join(", "))?;

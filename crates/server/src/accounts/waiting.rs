@@ -47,10 +47,14 @@ impl Waiting {
         self.0.get(tool).is_some_and(|retry| retry.at.is_some())
     }
 
-    /// Ends the wait of those whose time has come. Returns whether there are any.
-    pub(super) fn wake(&mut self, now: Instant) -> bool {
-        let due = self.0.values_mut().filter(|retry| retry.at.is_some_and(|at| at <= now));
-        due.map(|retry| retry.at = None).count() > 0
+    /// Ends the wait of those whose time has come, and returns them.
+    pub(super) fn wake(&mut self, now: Instant) -> Vec<ToolName> {
+        let due = self.0.iter_mut().filter(|(_, retry)| retry.at.is_some_and(|at| at <= now));
+        due.map(|(tool, retry)| {
+            retry.at = None;
+            tool.clone()
+        })
+        .collect()
     }
 
     /// When the next wait ends.
@@ -69,11 +73,11 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let (mut waiting, tool) = (Waiting::default(), "a".parse().unwrap());
+        let (mut waiting, tool) = (Waiting::default(), "a".parse::<ToolName>().unwrap());
         assert_eq!(waiting.failed(&tool), Duration::from_millis(500));
         assert_eq!(waiting.failed(&tool), Duration::from_secs(1));
-        assert!(waiting.is_waiting(&tool) && !waiting.wake(Instant::now()));
-        assert!(waiting.wake(Instant::now() + Duration::from_secs(2)));
+        assert!(waiting.is_waiting(&tool) && waiting.wake(Instant::now()).is_empty());
+        assert_eq!(waiting.wake(Instant::now() + Duration::from_secs(2)), std::slice::from_ref(&tool));
         assert!(!waiting.is_waiting(&tool) && waiting.next().is_none());
         assert_eq!(waiting.failed(&tool), Duration::from_secs(2));
         for _ in 0..40 {

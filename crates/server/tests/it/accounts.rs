@@ -24,7 +24,7 @@ use crate::accounts_api::{ACCOUNTS, Api};
 pub(crate) struct Running {
     pub(crate) api: Api,
     pub(crate) directory: mpsc::UnboundedSender<Snapshot>,
-    pub(crate) homes: tempfile::TempDir,
+    pub(crate) homes: Arc<tempfile::TempDir>,
     stop: oneshot::Sender<()>,
     accounts: JoinHandle<anyhow::Result<()>>,
     signer: JoinHandle<()>,
@@ -35,11 +35,11 @@ impl Running {
         // What the process may write is what it may give away; the parent is as on a real machine.
         let homes = tempfile::tempdir().unwrap();
         std::fs::set_permissions(homes.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_in(api, homes)
+        Self::start_in(api, Arc::new(homes))
     }
 
     /// With homes that are there already.
-    pub(crate) fn start_in(api: Api, homes: tempfile::TempDir) -> Self {
+    pub(crate) fn start_in(api: Api, homes: Arc<tempfile::TempDir>) -> Self {
         let platform = platform(&homes.path().display().to_string());
         let (directory, snapshots) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -79,7 +79,7 @@ impl Running {
     }
 
     /// Ends the roles in the middle of what they do, and leaves the homes.
-    pub(crate) async fn kill(self) -> tempfile::TempDir {
+    pub(crate) async fn kill(self) -> Arc<tempfile::TempDir> {
         self.signer.abort();
         self.accounts.abort();
         assert!(self.accounts.await.unwrap_err().is_cancelled());

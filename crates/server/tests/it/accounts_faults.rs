@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hearth_core::account::kubeconfig::{self, Found};
@@ -20,22 +21,20 @@ use crate::accounts_api::Api;
 /// How long anything may take to become right.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the tool `a` has: everything, or what is wrong.
-fn whole(running: &Running) -> Result<(), String> {
-    let api = &running.api;
-    for (plural, object) in
-        [("resourcequotas", "tool-a"), ("limitranges", "tool-a"), ("rolebindings", "a-tool-binding")]
-    {
-        api.get(plural, "tool-a", object).ok_or_else(|| format!("there is no {object} of {plural}"))?;
+/// Whether a tool has everything, or what is wrong.
+fn whole(running: &Running, tool: &str) -> Result<(), String> {
+    let (api, place, binding) = (&running.api, format!("tool-{tool}"), format!("{tool}-tool-binding"));
+    for (plural, object) in [("resourcequotas", &place), ("limitranges", &place), ("rolebindings", &binding)] {
+        api.get(plural, &place, object).ok_or_else(|| format!("there is no {object} of {plural}"))?;
     }
-    let epoch = api.annotation("tool-a", annotation::EPOCH).ok_or("there is no epoch")?;
-    let binding = api.get("rolebindings", "tool-a", "a-tool-binding").unwrap_or_default();
-    let group = format!("hearth:tool:a:{epoch}");
+    let epoch = api.annotation(&place, annotation::EPOCH).ok_or("there is no epoch")?;
+    let binding = api.get("rolebindings", &place, &binding).unwrap_or_default();
+    let group = format!("hearth:tool:{tool}:{epoch}");
     if binding["subjects"][0]["name"] != group {
         return Err(format!("the binding is another epoch's: {binding}"));
     }
-    let config = std::fs::read_to_string(running.path("a", ".kube/config")).map_err(|e| e.to_string())?;
-    let Found::Entry { certificate: Some(certificate), .. } = kubeconfig::find(Some(&config), &name("a")) else {
+    let config = std::fs::read_to_string(running.path(tool, ".kube/config")).map_err(|e| e.to_string())?;
+    let Found::Entry { certificate: Some(certificate), .. } = kubeconfig::find(Some(&config), &name(tool)) else {
         return Err(format!("the kubeconfig is not whole:\n{config}"));
     };
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).map_err(|e| e.to_string())?;
@@ -43,9 +42,9 @@ fn whole(running: &Running) -> Result<(), String> {
     if !subject.contains(&group) {
         return Err(format!("the certificate is another epoch's: {subject}"));
     }
-    let digest = api.annotation("tool-a", annotation::REGISTRY_CREDENTIAL).ok_or("there is no credential")?;
-    let login = std::fs::read_to_string(running.path("a", ".docker/config.json")).map_err(|e| e.to_string())?;
-    let login = hearth_core::account::credential::login(Some(&login), "registry.example", &name("a"));
+    let digest = api.annotation(&place, annotation::REGISTRY_CREDENTIAL).ok_or("there is no credential")?;
+    let login = std::fs::read_to_string(running.path(tool, ".docker/config.json")).map_err(|e| e.to_string())?;
+    let login = hearth_core::account::credential::login(Some(&login), "registry.example", &name(tool));
     match login {
         hearth_core::account::credential::Login::Own(password) if sha256(&password) == digest => Ok(()),
         login => Err(format!("the login is not the namespace's: {login:?}")),
@@ -74,8 +73,12 @@ impl Drop for Disk {
 }
 
 async fn until_whole(running: &Running, when: &str) {
+    until_so(running, "a", when).await;
+}
+
+async fn until_so(running: &Running, tool: &str, when: &str) {
     let deadline = Instant::now() + PATIENCE;
-    while let Err(wrong) = whole(running) {
+    while let Err(wrong) = whole(running, tool) {
         assert!(Instant::now() < deadline, "{when}: {wrong}; writes: {:#?}", running.api.writes());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -134,7 +137,7 @@ async fn an_api_server_that_goes_away_in_the_middle_of_a_tool_is_waited_for() {
     one(&running);
     api.until("the quota is written", |api| api.get("resourcequotas", "tool-a", "tool-a").is_some()).await;
     api.cut_watches();
-    assert!(whole(&running).is_err());
+    assert!(whole(&running, "a").is_err());
     api.fail(|_, _| None);
     until_whole(&running, "the API server is back").await;
     running.stop().await;
@@ -173,6 +176,7 @@ async fn a_request_that_is_denied_is_told_of_and_asked_for_again() {
 async fn a_full_disk_is_waited_for() {
     let homes = tempfile::tempdir().unwrap();
     let disk = Disk::mount(homes.path());
+    let homes = Arc::new(homes);
     let filler = homes.path().join(".filler");
     std::fs::write(&filler, vec![0; 64 << 10]).unwrap();
     let api = Api::new();
@@ -233,4 +237,26 @@ async fn the_home_of_a_tool_whose_days_are_over_goes_into_the_archive() {
     until_whole(&running, "enabled again").await;
     assert!(!running.path("a", "work").exists() && kept.join("work").exists());
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_copies_that_both_believe_that_they_act_do_no_harm() {
+    let first = Running::start(Api::new());
+    let second = Running::start_in(first.api.clone(), first.homes.clone());
+    let tools = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let numbered = || (50001..).zip(tools).map(|(uid, tool)| (tool, uid, ToolState::Active)).collect::<Vec<_>>();
+    for running in [&first, &second] {
+        running.directory.send(directory(&numbered())).unwrap();
+    }
+    for tool in tools {
+        until_so(&first, tool, "made by two").await;
+    }
+    // Whichever acts then finds nothing that it could not put right.
+    let (api, _) = (first.api.clone(), second.kill().await);
+    let third = Running::start_in(api, first.kill().await);
+    third.directory.send(directory(&numbered())).unwrap();
+    for tool in tools {
+        until_so(&third, tool, "kept by one").await;
+    }
+    third.stop().await;
 }

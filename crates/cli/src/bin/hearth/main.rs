@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod adoption;
 mod check;
 #[path = "../../clock.rs"]
 mod clock;

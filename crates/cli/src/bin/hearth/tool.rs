@@ -11,9 +11,10 @@ use hearth_directory::{Connection, Disabling, MaintainerChange, NewTool};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use crate::adoption::Wanted;
 use crate::instance::Instance;
 use crate::listing::{Output, fields, print, print_json, refusals, refusals_json, table};
-use crate::{clock, first_tool, kubernetes, revocation};
+use crate::{adoption, clock, first_tool, kubernetes, revocation};
 
 /// What to do with tools.
 #[derive(clap::Subcommand, Debug)]
@@ -54,6 +55,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PERSON")]
         remove: Vec<PersonName>,
     },
+    /// Hand namespaces that another system made for tools over to the platform; shows what that means first
+    Adopt {
+        /// A tool; every tool with such a namespace if there is none
+        names: Vec<ToolName>,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
     /// Make a tool's key and password worthless, and give it others; what runs goes on
     Revoke {
         /// The tool
@@ -80,6 +89,11 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command, place: &Instance) -> Result<()> {
     let instance = &first_tool::connection(place)?;
     match command {
+        Command::Adopt { names, yes } => {
+            let snapshot = instance.connect().await?.read().await?;
+            let (client, wanted) = (kubernetes::client(place).await?, Wanted { names, yes });
+            print(&adoption::adopt(client, &instance.platform, &snapshot, wanted).await?)
+        }
         Command::Revoke { name } => {
             match instance.connect().await?.read().await?.tools.get(&name) {
                 None => bail!("there is no usable tool '{name}'; 'hearth tool show {name}' says why"),

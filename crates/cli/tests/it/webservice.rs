@@ -472,6 +472,17 @@ fn the_account_names_the_tool() {
 }
 
 #[test]
+fn a_name_that_cannot_be_used_is_explained() {
+    let tool = Tool::new();
+    let mut command = tool.command("static start");
+    command.env_remove("HEARTH_TOOL").env("LOGNAME", "tools.old_bot");
+    let ended = ended(command);
+    assert_eq!(ended.code, 5);
+    has(&ended.stderr, "web services are not available for this tool");
+    has(&ended.stderr, "'old_bot'");
+}
+
+#[test]
 fn a_cluster_that_is_away_is_named() {
     let tool = Tool::new();
     let kubeconfig = std::fs::read_to_string(tool.home().join(".kube/config")).unwrap();

@@ -90,7 +90,7 @@ fn carry_out() -> Result<(Contents, Option<String>)> {
     if let Some(password) = &order.password {
         write_login(&home, &order, password)?;
     }
-    Ok((look(&home, &order), warning))
+    Ok((look(&home, &order)?, warning))
 }
 
 fn write_kubeconfig(
@@ -120,10 +120,11 @@ fn write_login(home: &Dir, order: &Order, password: &str) -> Result<()> {
     folder.write("config.json", merged.as_bytes(), 0o600).context("failed to write .docker/config.json")
 }
 
-/// What is in the home of what the platform writes.
-fn look(home: &Dir, order: &Order) -> Contents {
+/// What is in the home of what the platform writes. What a tool made of its files is a finding; a file system that does
+/// not answer is an error, and is asked again.
+fn look(home: &Dir, order: &Order) -> Result<Contents> {
     let kubeconfig = match home.read_in(".kube", "config") {
-        Err(error) => Kubeconfig::Unusable(format!("{error:#}")),
+        Err(error) => Kubeconfig::Unusable(finding(error)?),
         Ok(text) => match kubeconfig::find(text.as_deref(), &order.tool) {
             kubeconfig::Found::Missing => Kubeconfig::Missing,
             kubeconfig::Found::Unusable(problem) => Kubeconfig::Unusable(problem),
@@ -133,7 +134,7 @@ fn look(home: &Dir, order: &Order) -> Contents {
         },
     };
     let credential = match home.read_in(".docker", "config.json") {
-        Err(error) => Credential::Unusable(format!("{error:#}")),
+        Err(error) => Credential::Unusable(finding(error)?),
         Ok(text) => match credential::login(text.as_deref(), &order.registry, &order.tool) {
             credential::Login::Missing => Credential::Missing,
             credential::Login::Other => Credential::Other,
@@ -141,7 +142,18 @@ fn look(home: &Dir, order: &Order) -> Contents {
             credential::Login::Own(password) => Credential::Password(fresh::sha256_hex(password.as_bytes())),
         },
     };
-    Contents { kubeconfig, credential }
+    Ok(Contents { kubeconfig, credential })
+}
+
+/// What is wrong with a file that could not be read, if that is the tool's doing.
+fn finding(error: anyhow::Error) -> Result<String> {
+    use std::io::ErrorKind::InvalidData;
+    let is_answer = match (error.downcast_ref::<Errno>(), error.downcast_ref::<std::io::Error>()) {
+        (Some(errno), _) => matches!(*errno, Errno::ACCESS | Errno::PERM),
+        (None, Some(error)) => error.kind() == InvalidData,
+        (None, None) => true,
+    };
+    if is_answer { Ok(format!("{error:#}")) } else { Err(error) }
 }
 
 fn read_certificate(pem: &str) -> Option<Certificate> {

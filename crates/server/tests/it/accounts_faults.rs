@@ -2,6 +2,9 @@
 //! middle of a tool, a request is denied, a disk is full, a file is in the way. After each, all is as it should be.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +72,30 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A file system that answers nothing, until this is dropped: nobody reads its requests.
+struct Stalled {
+    place: PathBuf,
+    device: Option<File>,
+}
+
+impl Stalled {
+    fn mount(place: &Path) -> Self {
+        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        rustix::mount::mount("stalled", place, "fuse", MountFlags::empty(), Some(options.as_c_str())).unwrap();
+        Self { place: place.to_owned(), device: Some(device) }
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        // Whoever waits for it is told that it is gone.
+        drop(self.device.take());
+        let _ = rustix::mount::unmount(&self.place, UnmountFlags::DETACH);
     }
 }
 
@@ -191,6 +218,37 @@ async fn a_full_disk_is_waited_for() {
     until_whole(&running, "there is space again").await;
     let homes = running.kill().await;
     drop((disk, homes));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_stalls_stalls_its_tools_alone() {
+    let api = Api::new();
+    let running = Running::start(api.clone());
+    // One whose home hangs as seen from outside, and one whose home hangs inside.
+    let (outside, inside) = (running.path("b", ""), running.path("c", ".kube"));
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::create_dir_all(&inside).unwrap();
+    for path in [inside.as_path(), inside.parent().unwrap()] {
+        chown(path, Some(50003), Some(50003)).unwrap();
+    }
+    let stalled = [Stalled::mount(&outside), Stalled::mount(&inside)];
+    let tools = |first| {
+        let rest = [("b", 50002), ("c", 50003), ("d", 50004)].map(|(tool, uid)| (tool, uid, ToolState::Active));
+        directory(&[&[("a", 50001, first)][..], &rest].concat())
+    };
+    running.directory.send(tools(ToolState::Active)).unwrap();
+    until_so(&running, "a", "beside homes that hang").await;
+    until_so(&running, "d", "beside homes that hang").await;
+    for (place, binding) in [("tool-b", "b-tool-binding"), ("tool-c", "c-tool-binding")] {
+        let has_rights = |api: &Api| api.get("rolebindings", place, binding).is_some();
+        api.until("only the home waits", has_rights).await;
+    }
+    let since = hearth_server::clock::now();
+    running.directory.send(tools(ToolState::Disabled { since })).unwrap();
+    api.until("the tool is stopped", |api| api.annotation("tool-a", annotation::STOPPED).is_some()).await;
+    drop(stalled);
+    until_so(&running, "c", "its file system answers again").await;
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 //! not touched.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -212,22 +213,20 @@ fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The platform's internal names, for the node's programs; `CoreDNS` serves the same lines to pods.
-pub fn internal_hosts(instance: &Instance) -> String {
+/// The platform's internal names, for the node's programs, the platform's pods, and by `CoreDNS` for everybody's.
+pub fn internal_hosts(instance: &Instance) -> Vec<(Ipv4Addr, &'static str)> {
     let network = instance.network;
-    [
+    vec![
         (network.node(), "api.hearth.internal"),
         (network.service(service::REGISTRY), "registry.hearth.internal"),
         (network.service(service::REGISTRY_AUTH), "registry-auth.hearth.internal"),
         (network.service(service::LDAP), "ldap.hearth.internal"),
     ]
-    .iter()
-    .map(|(address, name)| format!("{address} {name}\n"))
-    .collect()
 }
 
 fn write_hosts(instance: &Instance) -> anyhow::Result<()> {
-    let hosts = format!("127.0.0.1 localhost\n::1 localhost\n{}", internal_hosts(instance));
+    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    hosts.extend(internal_hosts(instance).iter().map(|(address, name)| format!("{address} {name}\n")));
     write(&instance.path("config/hosts"), hosts, 0o644).map(drop)
 }
 
@@ -297,9 +296,6 @@ const PROCESSES: u32 = 4096;
 
 fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
     let serving = pki::pair(instance, "kubelet-serving");
-    // systemd's stub resolver listens on the host's loopback, which pods cannot reach.
-    let upstream = Path::new("/run/systemd/resolve/resolv.conf");
-    let resolver = if upstream.exists() { upstream } else { Path::new("/etc/resolv.conf") };
     let config = serde_json::json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "failCgroupV1": false, "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup(instance),
@@ -310,7 +306,7 @@ fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": serving.cert, "tlsPrivateKeyFile": serving.key,
         "clusterDomain": "cluster.local", "clusterDNS": [instance.network.service(service::DNS)],
-        "resolvConf": resolver, "maxPods": 110, "podPidsLimit": PROCESSES,
+        "resolvConf": resolver(instance)?, "maxPods": 110, "podPidsLimit": PROCESSES,
         "evictionHard": {"memory.available": "200Mi", "nodefs.available": "3%", "imagefs.available": "3%"},
         "imageGCHighThresholdPercent": 95, "imageGCLowThresholdPercent": 90,
         "kubeAPIQPS": 200, "kubeAPIBurst": 400, "serializeImagePulls": false,
@@ -321,6 +317,26 @@ fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
         "registryPullQPS": 50, "registryBurst": 100
     });
     write(&instance.path("config/kubelet.json"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
+}
+
+/// The file that says whom the cluster's DNS asks about names that it does not know. systemd's stub resolver listens on
+/// the host's loopback, which pods cannot reach; what the stub itself asks, they can. Without anybody to ask the DNS
+/// would not start, so on a machine without a resolver it is told to ask where nobody listens.
+fn resolver(instance: &Instance) -> anyhow::Result<PathBuf> {
+    let known = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+    let is_usable = |file: &&str| std::fs::read_to_string(file).is_ok_and(|text| names_a_resolver(&text));
+    if let Some(file) = known.into_iter().find(is_usable) {
+        return Ok(PathBuf::from(file));
+    }
+    let own = instance.path("config/resolv.conf");
+    write(&own, "# This machine has no resolver that its pods could reach.\nnameserver 127.0.0.1\n", 0o644)?;
+    Ok(own)
+}
+
+/// Whether a resolver's configuration (resolv.conf(5)) names a server that is not on the machine's own loopback.
+fn names_a_resolver(text: &str) -> bool {
+    let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver"));
+    servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()).any(|server| !server.is_loopback())
 }
 
 /// Where containerd listens.
@@ -335,5 +351,20 @@ trait MountNamespace {
 impl MountNamespace for Run {
     fn arg_mount(self, file: &Path) -> Self {
         self.args([format!("--mount={}", file.display()), "--propagation".into(), "private".into(), "true".into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_on_the_loopback_is_none_for_pods() {
+        assert!(names_a_resolver("search example\nnameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
+        for none in
+            ["", "search .\n", "nameserver 127.0.0.53\noptions edns0\n", "nameserver ::1\n", "# nameserver 192.0.2.1\n"]
+        {
+            assert!(!names_a_resolver(none), "{none:?}");
+        }
     }
 }

@@ -55,8 +55,8 @@ pub struct Overlay {
     pub secrets: BTreeMap<String, BTreeMap<String, PathBuf>>,
     /// Fixed addresses of services: namespace, name, address.
     pub addresses: Vec<(&'static str, &'static str, String)>,
-    /// Lines of a hosts file with the platform's internal names.
-    pub internal_hosts: String,
+    /// The platform's internal names, which no DNS but the cluster's own knows.
+    pub internal_hosts: Vec<(Ipv4Addr, &'static str)>,
     /// Where pods find the front door, where no DNS knows the tools' hosts.
     pub front_door: Option<Ipv4Addr>,
 }
@@ -111,7 +111,7 @@ impl Overlay {
         }
         let fingerprint: String =
             digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let mut patches = ["Deployment", "StatefulSet"].map(|kind| restarting(kind, &fingerprint)).to_vec();
+        let mut patches = ["Deployment", "StatefulSet"].map(|kind| self.pods(kind, &fingerprint)).to_vec();
         for (namespace, name, address) in &self.addresses {
             let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
             patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));
@@ -122,9 +122,10 @@ impl Overlay {
             Value::from_iter(set).to_string()
         };
         let (tools, zone) = self.tool_hosts(platform);
+        let hosts: String = self.internal_hosts.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
         patches.push(json!({
             "target": {"kind": "ConfigMap", "namespace": "kube-system", "name": "coredns"},
-            "patch": values(&[("hosts", &self.internal_hosts), ("tools", &tools), ("tools.zone", &zone)])
+            "patch": values(&[("hosts", &hosts), ("tools", &tools), ("tools.zone", &zone)])
         }));
         let directory = &platform.directory;
         patches.push(json!({
@@ -147,6 +148,21 @@ impl Overlay {
             "secretGenerator": generators,
             "patches": patches,
         }))
+    }
+
+    /// What the platform's own pods have in common. They read configuration and secrets when they start, so another
+    /// fingerprint makes them start anew. Internal names they know by themselves: they neither wait for the cluster's
+    /// DNS when all starts at once, nor stop when it is away.
+    fn pods(&self, kind: &str, fingerprint: &str) -> Value {
+        let annotations = json!({"hearth.internal/configuration": fingerprint});
+        let names = self.internal_hosts.iter().map(|(address, name)| json!({"ip": address, "hostnames": [name]}));
+        let mut spec = json!({});
+        if !self.internal_hosts.is_empty() {
+            spec = json!({"hostAliases": Value::from_iter(names)});
+        }
+        let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
+            "metadata": {"annotations": annotations}, "spec": spec}}});
+        json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})
     }
 
     /// The webhook's registration: whom it may trust, and which namespaces are no tool's.
@@ -190,14 +206,6 @@ impl Overlay {
     }
 }
 
-/// Pods read configuration and secrets when they start, so another fingerprint makes them start anew.
-fn restarting(kind: &str, fingerprint: &str) -> Value {
-    let annotations = json!({"hearth.internal/configuration": fingerprint});
-    let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
-        "metadata": {"annotations": annotations}}}});
-    json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +230,7 @@ mod tests {
                 BTreeMap::from([("password".to_owned(), password)]),
             )]),
             addresses: vec![("hearth-system", "ldap", "10.0.0.2".to_owned())],
-            internal_hosts: String::new(),
+            internal_hosts: vec![(Ipv4Addr::new(10, 0, 0, 2), "ldap.example")],
             front_door: Some(Ipv4Addr::new(10, 0, 0, 9)),
         }
     }
@@ -250,6 +258,10 @@ mod tests {
         assert!(first.contains(r#"\"hearth-public\",\"default\""#), "the webhook's namespaces: {first}");
         assert!(first.contains("file /etc/coredns/tools.zone tools.example old.example"), "{first}");
         assert!(first.contains("* 60 IN A 10.0.0.9"), "{first}");
+        assert!(
+            first.contains(r#"\"hostAliases\":[{\"hostnames\":[\"ldap.example\"],\"ip\":\"10.0.0.2\"}]"#),
+            "{first}"
+        );
         made.write(folder.path()).unwrap();
         assert_eq!(read("kustomization.yaml"), first);
         std::fs::write(folder.path().join("password"), "another").unwrap();

@@ -103,3 +103,26 @@ fn a_pod_mounts_its_own_tools_home_only() {
         assert!(said.code == Some(1) && said.err.contains(&reason), "{name}: {said:?}");
     }
 }
+
+#[test]
+fn each_role_has_an_account_of_its_own_and_nothing_else_a_token() {
+    let (platform, _calm) = platform();
+    let template = "go-template={{range .items}}{{range .spec.containers}}{{.name}} {{end}}{{.spec.serviceAccountName}} \
+                    {{range .spec.volumes}}{{if .projected}}token{{end}}{{end}}{{\"\\n\"}}{{end}}";
+    let pods = |namespace: &str| {
+        let said = platform.admin(&["get", "pods", "--namespace", namespace, "--output", template]);
+        said.success("the pods").out
+    };
+    let (platforms, fourohfour) = (pods("hearth-system"), pods("tool-fourohfour"));
+    for role in ["accounts", "admission", "registry-auth", "signer"] {
+        assert!(platforms.lines().any(|pod| pod == format!("{role} {role} token")), "{role}: {platforms}");
+    }
+    let others = platforms.lines().filter(|pod| pod.contains(" default "));
+    assert!(others.clone().count() >= 3 && others.clone().all(|pod| !pod.contains("token")), "{platforms}");
+    assert_eq!(fourohfour.trim(), "webservice fourohfour token");
+    let right = |account: &str| {
+        let user = format!("--as=system:serviceaccount:tool-fourohfour:{account}");
+        platform.admin(&["auth", "can-i", "list", "namespaces", &user]).out
+    };
+    assert_eq!([right("fourohfour"), right("default")].map(|answer| answer.trim().to_owned()), ["yes", "no"]);
+}

@@ -21,6 +21,9 @@ use crate::{components, first_tool, kubernetes, network, node, pki, preflight, s
 /// Longest wait for one part to become ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Longest wait for the rulebook to judge by what was just written on a namespace.
+const RULEBOOK: Duration = Duration::from_secs(10);
+
 /// Programs of the host that running (and not only building) an instance needs, with their Debian packages.
 const HOST_PROGRAMS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
@@ -74,7 +77,10 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
         .step("page for names that serve nothing", async {
             let namespace = format!("tool-{FOUROHFOUR}");
             kubernetes::namespace_annotated(&client, &namespace, annotation::UID, PATIENCE).await?;
-            Manifests::build(instance, "render/fourohfour", "hearth-up-fourohfour")?.apply(&client).await?;
+            let manifests = Manifests::build(instance, "render/fourohfour", "hearth-up-fourohfour")?;
+            // Its namespace names the account that its pods may use, and both layers of the rulebook learn of that a
+            // moment after it is written.
+            until_ok(RULEBOOK, || manifests.apply(&client)).await?;
             kubernetes::deployment_ready(&client, &namespace, FOUROHFOUR, PATIENCE).await
         })
         .await?;

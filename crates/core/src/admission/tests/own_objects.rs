@@ -14,9 +14,22 @@ fn documents(text: &str) -> Vec<Value> {
     text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
 }
 
+/// Annotations of a tool's namespace.
+type Annotations = BTreeMap<String, String>;
+
+/// Those that every tool's has, as far as the rules ask for them.
+fn usual_annotations() -> Annotations {
+    BTreeMap::from([(names::annotation::UID.to_owned(), UID.to_string())])
+}
+
 /// Has an object judged as the tool's own would be.
-fn assert_admitted(platform: &Platform, tool: &ToolName, group: &str, resource: &str, object: &Value) {
-    let annotations = BTreeMap::from([(names::annotation::UID.to_owned(), UID.to_string())]);
+fn assert_admitted(
+    platform: &Platform,
+    (tool, annotations): (&ToolName, &Annotations),
+    group: &str,
+    resource: &str,
+    object: &Value,
+) {
     let request = Request {
         operation: Operation::Create,
         group,
@@ -26,7 +39,7 @@ fn assert_admitted(platform: &Platform, tool: &ToolName, group: &str, resource: 
         user: &format!("tool:{tool}"),
         object,
         old: None,
-        annotations: &annotations,
+        annotations,
     };
     let verdict = review(&Rules::of(platform), &request);
     assert_eq!(verdict, Verdict::Allow, "{resource} of {tool}: {verdict}\n{object:#}");
@@ -42,6 +55,7 @@ fn pod_of(deployment: &Value) -> Value {
 fn what_webservice_makes_is_admitted_for_every_type() {
     let platform = Platform::from_toml(cases::PLATFORM).unwrap();
     let tool: ToolName = "wikibot".parse().unwrap();
+    let tenant = (&tool, &usual_annotations());
     let list = documents(include_str!("../../../../../deploy/base/image-config.yaml"));
     let list = list.iter().find_map(|document| document["data"][types::KEY].as_str()).unwrap();
     let types = Types::parse(list).unwrap();
@@ -54,12 +68,12 @@ fn what_webservice_makes_is_admitted_for_every_type() {
             let owner = Owner { tool: &tool, uid: UID, platform: &platform };
             let made = Objects::new(owner, &settings, &image, "2026-11-22T18:00:00Z".parse().unwrap());
             let deployment = serde_json::to_value(made.deployment).unwrap();
-            assert_admitted(&platform, &tool, "", "pods", &pod_of(&deployment));
-            assert_admitted(&platform, &tool, "apps", "deployments", &deployment);
+            assert_admitted(&platform, tenant, "", "pods", &pod_of(&deployment));
+            assert_admitted(&platform, tenant, "apps", "deployments", &deployment);
             let service = serde_json::to_value(made.service).unwrap();
-            assert_admitted(&platform, &tool, "", "services", &service);
+            assert_admitted(&platform, tenant, "", "services", &service);
             let ingress = serde_json::to_value(made.ingress).unwrap();
-            assert_admitted(&platform, &tool, "networking.k8s.io", "ingresses", &ingress);
+            assert_admitted(&platform, tenant, "networking.k8s.io", "ingresses", &ingress);
         }
     }
 }
@@ -68,8 +82,14 @@ fn what_webservice_makes_is_admitted_for_every_type() {
 fn fourohfour_is_admitted_as_a_tool() {
     let platform = Platform::from_toml(cases::PLATFORM).unwrap();
     let tool: ToolName = "fourohfour".parse().unwrap();
+    let manifest = documents(include_str!("../../../../../deploy/fourohfour/fourohfour.yaml"));
+    let namespace = manifest.iter().find(|object| object["kind"] == "Namespace").unwrap();
+    assert_eq!(namespace["metadata"]["name"], tool.namespace().as_str());
+    let mut annotations = usual_annotations();
+    annotations.extend(serde_json::from_value::<Annotations>(namespace["metadata"]["annotations"].clone()).unwrap());
+    let tenant = (&tool, &annotations);
     let mut found = Vec::new();
-    for mut object in documents(include_str!("../../../../../deploy/fourohfour/fourohfour.yaml")) {
+    for mut object in manifest {
         if object["metadata"]["namespace"] != tool.namespace().as_str() {
             continue;
         }
@@ -78,20 +98,22 @@ fn fourohfour_is_admitted_as_a_tool() {
                 // The overlay names the image in full.
                 let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
                 *image = format!("registry.hearth.internal/{}", image.as_str().unwrap()).into();
-                assert_admitted(&platform, &tool, "apps", "deployments", &object);
+                assert_admitted(&platform, tenant, "apps", "deployments", &object);
                 let mut pod = pod_of(&object);
                 // What the policy for it adds to a pod that leaves it out.
                 pod["spec"]["securityContext"] = json!({
                     "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID, "runAsNonRoot": true,
                     "supplementalGroupsPolicy": "Strict", "seccompProfile": {"type": "RuntimeDefault"},
                 });
-                assert_admitted(&platform, &tool, "", "pods", &pod);
+                assert_admitted(&platform, tenant, "", "pods", &pod);
                 found.push("Deployment");
             }
             "Service" => {
-                assert_admitted(&platform, &tool, "", "services", &object);
+                assert_admitted(&platform, tenant, "", "services", &object);
                 found.push("Service");
             }
+            // An operator's to write: a tool may make none.
+            "ServiceAccount" => (),
             kind => panic!("no rule is asked about a {kind}"),
         }
     }

@@ -250,8 +250,8 @@ fn kube_proxy(instance: &Instance) -> Vec<String> {
         &[
             ("kubeconfig", instance.text("config/kube-proxy.kubeconfig")),
             ("proxy-mode", "nftables".to_owned()),
-            // In spite of its name for nftables too. A second, the default, is most of what an address of a service
-            // waits for once its pod is ready; each change is written by itself and costs the same whenever it is.
+            // In spite of its name for nftables too. By default changes are gathered for up to a second, for which the
+            // address of a service waits after its pod is ready; on one machine there are few to gather.
             ("iptables-min-sync-period", "100ms".to_owned()),
             ("cluster-cidr", instance.network.pods()),
             ("hostname-override", NODE.to_owned()),

@@ -224,9 +224,13 @@ pub fn internal_hosts(instance: &Instance) -> Vec<(Ipv4Addr, &'static str)> {
     ]
 }
 
+/// Names as the lines of a hosts file (hosts(5)).
+pub fn hosts_lines(names: &[(Ipv4Addr, &str)]) -> String {
+    names.iter().map(|(address, name)| format!("{address} {name}\n")).collect()
+}
+
 fn write_hosts(instance: &Instance) -> anyhow::Result<()> {
-    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
-    hosts.extend(internal_hosts(instance).iter().map(|(address, name)| format!("{address} {name}\n")));
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost\n{}", hosts_lines(&internal_hosts(instance)));
     write(&instance.path("config/hosts"), hosts, 0o644).map(drop)
 }
 

@@ -16,6 +16,7 @@ use hearth_core::admission::{Rules, cel};
 use serde_json::{Value, json};
 
 use crate::instance::write;
+use crate::node::hosts_lines;
 
 /// The manifests, by file name.
 const BASE: &[(&str, &str)] = &[
@@ -122,7 +123,7 @@ impl Overlay {
             Value::from_iter(set).to_string()
         };
         let (tools, zone) = self.tool_hosts(platform);
-        let hosts: String = self.internal_hosts.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+        let hosts = hosts_lines(&self.internal_hosts);
         patches.push(json!({
             "target": {"kind": "ConfigMap", "namespace": "kube-system", "name": "coredns"},
             "patch": values(&[("hosts", &hosts), ("tools", &tools), ("tools.zone", &zone)])
@@ -155,11 +156,12 @@ impl Overlay {
     /// DNS when all starts at once, nor stop when it is away.
     fn pods(&self, kind: &str, fingerprint: &str) -> Value {
         let annotations = json!({"hearth.internal/configuration": fingerprint});
-        let names = self.internal_hosts.iter().map(|(address, name)| json!({"ip": address, "hostnames": [name]}));
-        let mut spec = json!({});
-        if !self.internal_hosts.is_empty() {
-            spec = json!({"hostAliases": Value::from_iter(names)});
-        }
+        let aliases = self.internal_hosts.iter().map(|(address, name)| json!({"ip": address, "hostnames": [name]}));
+        // Of an empty list the cluster keeps nothing, so that it would differ from what is rendered for ever.
+        let spec = match self.internal_hosts.is_empty() {
+            true => json!({}),
+            false => json!({"hostAliases": Value::from_iter(aliases)}),
+        };
         let patch = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "each"}, "spec": {"template": {
             "metadata": {"annotations": annotations}, "spec": spec}}});
         json!({"target": {"kind": kind, "namespace": "hearth-system"}, "patch": patch.to_string()})

@@ -26,7 +26,7 @@ struct Policy {
     name: String,
     objects: Vec<Value>,
     mutates: bool,
-    /// Whether pods are among what it judges.
+    /// Whether pods of tools are among what it judges.
     sees_pods: bool,
 }
 
@@ -101,9 +101,11 @@ impl Stage {
             let name = object["spec"]["policyName"].as_str().or(object["metadata"]["name"].as_str());
             let name = name.context("a policy has a name")?.to_owned();
             let rules = object["spec"]["matchConstraints"]["resourceRules"].as_array();
-            let sees_pods = rules.is_some_and(|rules| {
-                rules.iter().filter_map(|rule| rule["resources"].as_array()).flatten().any(|name| name == "pods")
-            });
+            let of_tools = !name.starts_with("hearth-platform-");
+            let sees_pods = of_tools
+                && rules.is_some_and(|rules| {
+                    rules.iter().filter_map(|rule| rule["resources"].as_array()).flatten().any(|name| name == "pods")
+                });
             let mutates = kind.starts_with("Mutating");
             match policies.iter_mut().find(|known| known.name == name) {
                 Some(known) => {

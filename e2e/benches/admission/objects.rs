@@ -64,7 +64,7 @@ pub(crate) fn pod() -> Value {
                 ] } },
                 { "name": "scratch", "emptyDir": {} },
             ],
-            "containers": [container()],
+            "containers": [container(uid)],
             "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
             "serviceAccountName": "default", "serviceAccount": "default",
             "securityContext": { "runAsUser": uid, "runAsGroup": uid, "fsGroup": uid, "runAsNonRoot": true, "supplementalGroupsPolicy": "Strict",
@@ -83,7 +83,7 @@ pub(crate) fn pod() -> Value {
 }
 
 /// Its container.
-fn container() -> Value {
+fn container(uid: u32) -> Value {
     let variables = ["HOME", "TOOL_DATA_DIR", "PYTHONPATH", "LANG", "LC_ALL", "WEB_ROOT", "UWSGI_PROCESSES"];
     let env: Vec<Value> = variables.iter().map(|name| json!({ "name": name, "value": HOME })).collect();
     json!({
@@ -98,12 +98,13 @@ fn container() -> Value {
             { "name": "scratch", "mountPath": "/tmp" },
             { "name": "token", "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount" },
         ],
-        "livenessProbe": { "tcpSocket": { "port": 8000 }, "timeoutSeconds": 1, "periodSeconds": 10,
+        "startupProbe": { "tcpSocket": { "port": 8000 }, "timeoutSeconds": 1, "periodSeconds": 10,
             "successThreshold": 1, "failureThreshold": 3 },
         "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
         "imagePullPolicy": "Always",
         "securityContext": { "capabilities": { "drop": ["ALL"] }, "allowPrivilegeEscalation": false,
-            "privileged": false },
+            "privileged": false, "readOnlyRootFilesystem": true, "runAsUser": uid, "runAsGroup": uid,
+            "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
     })
 }
 

@@ -63,11 +63,11 @@ async fn a_chapter_on_trial_warns_and_lets_through() {
         }
         object["metadata"]["name"] = "trial-services".into();
         if object["kind"] == "ValidatingAdmissionPolicy" {
-            let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": "tool-trial" } });
-            object["spec"]["matchConstraints"]["namespaceSelector"] = own;
             create(plane, "validatingadmissionpolicies", None, object).await;
         } else {
             assert_eq!(object["spec"]["validationActions"], json!(["Warn", "Audit"]));
+            let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": "tool-trial" } });
+            object["spec"]["matchResources"]["namespaceSelector"] = own;
             object["spec"]["policyName"] = "trial-services".into();
             create(plane, "validatingadmissionpolicybindings", None, object).await;
         }

@@ -39,4 +39,5 @@ mod rules_oracle;
 mod rules_right;
 mod rules_schema;
 mod rules_standards;
+mod rules_usual;
 mod rules_values;

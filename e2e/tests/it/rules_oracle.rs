@@ -83,8 +83,13 @@ pub(crate) fn cache() -> PathBuf {
 impl Oracle {
     /// An oracle with Hearth's policies, of the API server's own version or of the one that is emulated.
     pub(crate) fn of_policies(rules: &Rules, emulated: Option<&str>) -> Self {
+        Self::of(&cel::policies(rules), emulated)
+    }
+
+    /// An oracle with any policies.
+    pub(crate) fn of(policies: &[Value], emulated: Option<&str>) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
-        serde_json::to_writer(&file, &cel::policies(rules)).unwrap();
+        serde_json::to_writer(&file, policies).unwrap();
         let mut arguments = vec!["-policies".to_owned(), file.path().display().to_string()];
         arguments.extend(emulated.map(|version| format!("-emulated-version={version}")));
         let mut oracle = Self::start(&arguments);

@@ -172,15 +172,18 @@ fn no_table_lists_a_field_twice() {
 #[test]
 fn policies_are_two_objects_each() {
     let policies = cel::policies(&rules());
-    // A policy for each chapter, one that fills in pods, one for the addresses of Services.
-    assert_eq!(policies.len(), 2 * (fields::CHAPTERS.len() + fields::PLATFORM_CHAPTERS.len() + 2));
+    // A policy for each chapter, one for the identity of each kind that makes pods, one that fills in pods, one for the
+    // addresses of Services.
+    assert_eq!(policies.len(), 2 * (fields::CHAPTERS.len() + 8 + fields::PLATFORM_CHAPTERS.len() + 2));
     for pair in policies.chunks(2) {
-        assert_eq!(pair[0]["spec"]["failurePolicy"], "Fail");
-        assert_eq!(pair[1]["spec"]["policyName"], pair[0]["metadata"]["name"]);
-        let selector = &pair[0]["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"][0];
+        let [binding, policy] = pair else { panic!("{pair:?}") };
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+        assert!(policy["spec"]["matchConstraints"]["namespaceSelector"].is_null());
+        let selector = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(selector["key"], "kubernetes.io/metadata.name");
         let namespaces = &rules().namespaces;
-        match pair[0]["metadata"]["name"].as_str().unwrap().starts_with("hearth-platform-") {
+        match policy["metadata"]["name"].as_str().unwrap().starts_with("hearth-platform-") {
             true => assert_eq!(
                 (&selector["operator"], &selector["values"]),
                 (&"In".into(), &serde_json::json!(namespaces.platform))
@@ -194,6 +197,18 @@ fn policies_are_two_objects_each() {
 }
 
 #[test]
+fn conditions_use_only_what_conditions_see() {
+    for policy in cel::policies(&rules()) {
+        for condition in policy["spec"]["matchConditions"].as_array().into_iter().flatten() {
+            let text = condition["expression"].as_str().unwrap();
+            assert!(!text.contains("variables.") && !text.contains("namespaceObject"), "{text}");
+            // What was there before may stay, which is for the validations to say.
+            assert!(condition["name"] != "not-as-usual" || !text.contains("oldObject"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn the_webhook_is_asked_about_what_the_policies_judge() {
     let text = include_str!("../../../../deploy/base/admission.yaml");
     let mut documents = text.split("\n---\n").map(|document| serde_saphyr::from_str::<Value>(document).unwrap());
@@ -202,19 +217,20 @@ fn the_webhook_is_asked_about_what_the_policies_judge() {
     // The namespaces that the configuration adds are put in by `hearth render`.
     let built_in = Rules { namespaces: Platform::from_toml(&without_namespaces()).unwrap().namespaces, ..rules() };
     let policies = cel::policies(&built_in);
-    let of_tools = |policy: &&Value| {
-        policy["kind"] == "ValidatingAdmissionPolicy"
-            && policy["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("hearth-tool-"))
+    let of_tools = |pair: &&[Value]| {
+        pair[1]["kind"] == "ValidatingAdmissionPolicy"
+            && pair[1]["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("hearth-tool-"))
     };
-    for policy in policies.iter().filter(of_tools) {
-        let constraints = &policy["spec"]["matchConstraints"];
+    for pair in policies.chunks(2).filter(of_tools) {
+        let constraints = &pair[1]["spec"]["matchConstraints"];
         let sorted = |selector: &Value| {
             let mut values: Vec<String> =
                 serde_json::from_value(selector["matchExpressions"][0]["values"].clone()).unwrap();
             values.sort();
             values
         };
-        assert_eq!(sorted(&hook["namespaceSelector"]), sorted(&constraints["namespaceSelector"]));
+        let bound = &pair[0]["spec"]["matchResources"]["namespaceSelector"];
+        assert_eq!(sorted(&hook["namespaceSelector"]), sorted(bound));
         for rule in constraints["resourceRules"].as_array().unwrap() {
             let covers = |asked: &&Value| {
                 asked["apiGroups"] == rule["apiGroups"]

@@ -25,7 +25,8 @@ struct Kind {
     name: &'static str,
     plural: &'static str,
     namespaced: bool,
-    /// Kinds of a lower stage are written first: what runs needs what it runs with.
+    /// Kinds of a lower stage are written first: what runs needs what it runs with, and a policy is for all namespaces
+    /// that its binding does not leave out.
     stage: u8,
 }
 
@@ -45,15 +46,15 @@ const KINDS: &[Kind] = &[
     kind("rbac.authorization.k8s.io", "ClusterRoleBinding", "clusterrolebindings", false, 1),
     kind("rbac.authorization.k8s.io", "Role", "roles", true, 1),
     kind("rbac.authorization.k8s.io", "RoleBinding", "rolebindings", true, 1),
-    kind("admissionregistration.k8s.io", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", false, 1),
-    kind("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", false, 2),
-    kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false, 1),
+    kind("admissionregistration.k8s.io", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", false, 2),
+    kind("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", false, 1),
+    kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false, 2),
     kind(
         "admissionregistration.k8s.io",
         "ValidatingAdmissionPolicyBinding",
         "validatingadmissionpolicybindings",
         false,
-        2,
+        1,
     ),
     kind("admissionregistration.k8s.io", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false, 3),
     kind("apps", "Deployment", "deployments", true, 3),

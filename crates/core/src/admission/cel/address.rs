@@ -12,7 +12,7 @@ use super::{API_VERSION, Rule, Rules, metadata, tools};
 /// The policy's name, and its binding's.
 const NAME: &str = "hearth-tool-addresses";
 
-/// The policy and its binding.
+/// The binding and its policy.
 pub(super) fn policy(rules: &Rules) -> [Value; 2] {
     let unchanged =
         |field: &str| format!("(request.operation == \"UPDATE\" && object.spec.?{field} == oldObject.spec.?{field})");
@@ -33,7 +33,6 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
             "reinvocationPolicy": "Never",
             "matchConstraints": {
                 "matchPolicy": "Equivalent",
-                "namespaceSelector": tools(rules),
                 "resourceRules": [{
                     "apiGroups": [""],
                     "apiVersions": ["v1"],
@@ -55,7 +54,7 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
         "apiVersion": API_VERSION,
         "kind": "MutatingAdmissionPolicyBinding",
         "metadata": metadata(NAME),
-        "spec": { "policyName": NAME },
+        "spec": { "policyName": NAME, "matchResources": { "namespaceSelector": tools(rules) } },
     });
-    [policy, binding]
+    [binding, policy]
 }

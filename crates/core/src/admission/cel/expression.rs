@@ -103,13 +103,13 @@ pub(super) fn test(rules: &Rules, node: &Node, value: &str, filled: bool, depth:
 
 /// Whether the keys of a map of annotations are known, or were there before with the same value.
 fn annotations(under: &[&str], keys: &[&str], value: &str) -> String {
-    let known: Vec<String> = under.iter().map(|start| format!("k.startsWith({})", literal(start))).collect();
-    format!(
-        "{value}.all(k, !(k.contains(\"/\") || k.contains(\".\")) || {} || k in {} || {}[?k] == {value}[?k])",
-        known.join(" || "),
-        list(keys),
-        before(value)
-    )
+    format!("{value}.all(k, {} || {}[?k] == {value}[?k])", known_annotation(under, keys), before(value))
+}
+
+/// Whether the key `k` of an annotation is known.
+pub(super) fn known_annotation(under: &[&str], keys: &[&str]) -> String {
+    let known: String = under.iter().map(|start| format!("k.startsWith({}) || ", literal(start))).collect();
+    format!("!(k.contains(\"/\") || k.contains(\".\")) || {known}k in {}", list(keys))
 }
 
 /// What a field of a section held before, as an optional.

@@ -41,7 +41,7 @@ struct Terms {
     asks: String,
 }
 
-/// The policy and its binding.
+/// The binding and its policy.
 pub(super) fn policy(rules: &Rules) -> [Value; 2] {
     let asks = format!("object.metadata.?labels[?{}].orValue(\"\") == \"tool\"", literal(label::TOOLFORGE));
     let mut variables = tenant(rules);
@@ -66,7 +66,6 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
             "reinvocationPolicy": "Never",
             "matchConstraints": {
                 "matchPolicy": "Equivalent",
-                "namespaceSelector": tools(rules),
                 "resourceRules": [{
                     "apiGroups": [""],
                     "apiVersions": ["v1"],
@@ -90,9 +89,9 @@ pub(super) fn policy(rules: &Rules) -> [Value; 2] {
         "apiVersion": API_VERSION,
         "kind": "MutatingAdmissionPolicyBinding",
         "metadata": metadata(NAME),
-        "spec": { "policyName": NAME },
+        "spec": { "policyName": NAME, "matchResources": { "namespaceSelector": tools(rules) } },
     });
-    [policy, binding]
+    [binding, policy]
 }
 
 /// A variable with the name of the volume for a path: the one that the pod has for it, or else `name`, or, where

@@ -1,16 +1,24 @@
 //! The rulebook as policies of the API server: the layer that enforces.
 //!
 //! [`policies`] writes the tables of [`super::fields`] out as `ValidatingAdmissionPolicy` objects, one for each
-//! chapter of the tools' and of the platform's namespaces, one `MutatingAdmissionPolicy` that fills in what a pod leaves
-//! out, and one that leaves the addresses of Services to the cluster. Domains, registries and namespaces stand in them
-//! as literals; a tool's number and name are read from the namespace of the request. Nothing here looks at objects:
-//! what the expressions mean is tried against a real API server, case by case beside [`super::review`].
+//! chapter of the tools' and of the platform's namespaces, or two where most objects need not be looked at in full
+//! ([`usual`]); one `MutatingAdmissionPolicy` that fills in what a pod leaves out, and one that leaves the addresses of
+//! Services to the cluster. Domains, registries and namespaces stand in them as literals; a tool's number and name are
+//! read from the namespace of the request. Nothing here looks at objects: what the expressions mean is tried against a
+//! real API server, case by case beside [`super::review`].
+//!
+//! The namespaces are named in the bindings, not in the policies: the API server reads a policy's selector anew for
+//! each request of any kind, but a binding's only where the policy is about the kind. So a binding comes before its
+//! policy, which without one applies nowhere.
 
 mod address;
 mod expression;
 mod fill;
 mod listed;
 mod message;
+mod usual;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -25,60 +33,106 @@ const API_VERSION: &str = "admissionregistration.k8s.io/v1";
 /// Who makes them, as their label says.
 const MANAGER: &str = "hearth-render";
 
-/// All policies and their bindings, in the order in which to apply them.
+/// All bindings and their policies, in the order in which to apply them.
 pub fn policies(rules: &Rules) -> Vec<Value> {
     let mut objects: Vec<Value> = fill::policy(rules).into();
     objects.extend(address::policy(rules));
     for chapter in CHAPTERS {
-        let (variables, validations) = match &chapter.book {
-            Book::Writers(users) => (Vec::new(), vec![writers(users, chapter.name)]),
-            Book::Fields { sections, filled } => fields(rules, sections, *filled, tenant(rules)),
-        };
         let name = format!("hearth-tool-{}", chapter.name);
-        objects.extend(policy(
-            &name,
-            actions(rules, chapter),
-            constraints(tools(rules), chapter),
-            variables,
-            validations,
-        ));
+        let policy = |name: &str, conditions, variables, validations| {
+            let policy = Policy { name, conditions, variables, validations };
+            policy.write(chapter, actions(rules, chapter), tools(rules))
+        };
+        match &chapter.book {
+            Book::Writers(users) => {
+                objects.extend(policy(&name, Vec::new(), Vec::new(), vec![writers(users, chapter.name)]));
+            }
+            Book::Fields { sections, filled } => {
+                let Judged { variables, identity, content } = fields(rules, sections, *filled, tenant(rules));
+                if identity.is_empty() {
+                    objects.extend(policy(&name, Vec::new(), variables, content));
+                } else {
+                    objects.extend(policy(&format!("{name}-identity"), Vec::new(), variables.clone(), identity));
+                    objects.extend(policy(&name, vec![usual::condition(rules, sections, *filled)], variables, content));
+                }
+            }
+        }
     }
     for chapter in PLATFORM_CHAPTERS {
         if let Book::Fields { sections, filled } = &chapter.book {
-            let (variables, validations) = fields(rules, sections, *filled, listed::role(sections));
+            let Judged { variables, identity, content } = fields(rules, sections, *filled, listed::role(sections));
             let name = format!("hearth-platform-{}", chapter.name);
-            objects.extend(policy(&name, DENY, constraints(platform(rules), chapter), variables, validations));
+            let validations = identity.into_iter().chain(content).collect();
+            let policy = Policy { name: &name, conditions: Vec::new(), variables, validations };
+            objects.extend(policy.write(chapter, DENY, platform(rules)));
         }
     }
     objects
 }
 
-/// A policy and its binding.
-fn policy(
-    name: &str,
-    actions: &[&str],
-    constraints: Value,
+/// A policy that refuses.
+struct Policy<'a> {
+    name: &'a str,
+    /// It looks at objects for which all of these hold.
+    conditions: Vec<Value>,
+    /// What its validations may use; others are left out.
     variables: Vec<Value>,
     validations: Vec<Value>,
-) -> [Value; 2] {
-    let policy = json!({
-        "apiVersion": API_VERSION,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": metadata(name),
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": constraints,
-            "variables": variables,
-            "validations": validations,
-        },
-    });
-    let binding = json!({
-        "apiVersion": API_VERSION,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": metadata(name),
-        "spec": { "policyName": name, "validationActions": actions },
-    });
-    [policy, binding]
+}
+
+impl Policy<'_> {
+    /// Its binding to these namespaces, and the policy.
+    fn write(self, chapter: &Chapter, actions: &[&str], namespaces: Value) -> [Value; 2] {
+        let policy = json!({
+            "apiVersion": API_VERSION,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": metadata(self.name),
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": constraints(chapter),
+                "matchConditions": self.conditions,
+                "variables": used(self.variables, &self.validations),
+                "validations": self.validations,
+            },
+        });
+        let binding = json!({
+            "apiVersion": API_VERSION,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": metadata(self.name),
+            "spec": {
+                "policyName": self.name,
+                "matchResources": { "namespaceSelector": namespaces },
+                "validationActions": actions,
+            },
+        });
+        [binding, policy]
+    }
+}
+
+/// The variables that validations use, by themselves or through others.
+fn used(variables: Vec<Value>, validations: &[Value]) -> Vec<Value> {
+    let named = |text: &str| {
+        let names = text.split("variables.").skip(1);
+        let end = |name: &str| name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+        names.filter_map(|name| name.get(..end(name)).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let mut wanted: BTreeSet<String> = validations
+        .iter()
+        .flat_map(|validation| [&validation["expression"], &validation["messageExpression"]])
+        .filter_map(Value::as_str)
+        .flat_map(named)
+        .collect();
+    let mut kept = Vec::new();
+    // Each uses earlier ones only.
+    for variable in variables.into_iter().rev() {
+        let text = |field: &str| variable.get(field).and_then(Value::as_str);
+        if text("name").is_some_and(|name| wanted.contains(name)) {
+            wanted.extend(text("expression").into_iter().flat_map(named));
+            kept.push(variable);
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 fn metadata(name: &str) -> Value {
@@ -112,7 +166,7 @@ fn actions(rules: &Rules, chapter: &Chapter) -> &'static [&'static str] {
     }
 }
 
-fn constraints(namespaces: Value, chapter: &Chapter) -> Value {
+fn constraints(chapter: &Chapter) -> Value {
     let resources = chapter.resources.iter().map(|resource| {
         json!({
             "apiGroups": [resource.group],
@@ -124,7 +178,6 @@ fn constraints(namespaces: Value, chapter: &Chapter) -> Value {
     });
     json!({
         "matchPolicy": "Equivalent",
-        "namespaceSelector": namespaces,
         "resourceRules": resources.collect::<Vec<_>>(),
     })
 }
@@ -195,36 +248,63 @@ fn variable(name: &str, expression: String) -> Value {
     json!({ "name": name, "expression": expression })
 }
 
-/// The variables and validations of the chapters that judge fields; `variables` say whose they are.
-fn fields(rules: &Rules, sections: &[Section], filled: bool, mut variables: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
-    variables.push(variable("updating", "request.operation == \"UPDATE\"".to_owned()));
-    let mut validations = Vec::new();
+/// What judges the fields of a kind.
+struct Judged {
+    /// What the validations use.
+    variables: Vec<Value>,
+    /// Validations that say whose the object is: that the namespace is a tool's, and the numbers that pods run as.
+    identity: Vec<Value>,
+    /// All others.
+    content: Vec<Value>,
+}
+
+/// Writes out the chapters that judge fields; `variables` say whose they are.
+fn fields(rules: &Rules, sections: &[Section], filled: bool, variables: Vec<Value>) -> Judged {
+    let mut judged = Judged { variables, identity: Vec::new(), content: Vec::new() };
+    judged.variables.push(variable("updating", "request.operation == \"UPDATE\"".to_owned()));
     for (index, section) in sections.iter().enumerate() {
         let whole = |outer: &Section| {
             outer.needs_tenant() && outer.at.len() < section.at.len() && section.at.starts_with(outer.at)
         };
         let (now, before) = (format!("now{index}"), format!("before{index}"));
-        variables.push(variable(&now, part("object", section.at)));
-        variables
-            .push(variable(&before, format!("variables.updating ? {} : dyn({{}})", part("oldObject", section.at))));
+        let old = format!("variables.updating ? {} : dyn({{}})", part("oldObject", section.at));
+        judged.variables.extend([variable(&now, part("object", section.at)), variable(&before, old)]);
         let writer =
             Writer { rules, filled, section, now: format!("variables.{now}"), before: format!("variables.{before}") };
         if section.fields.iter().any(|field| field.name == "volumes") {
-            variables.push(listed::read_only(rules, &writer.now));
+            judged.variables.push(listed::read_only(rules, &writer.now));
         }
         // What an outer section asks of the namespace need not be asked again.
         if section.needs_tenant() && !sections.iter().any(whole) {
-            validations.push(writer.known_tenant());
+            judged.identity.push(writer.known_tenant());
         }
         if !section.open {
-            validations.push(writer.listed());
+            judged.content.push(writer.listed());
         }
         for group in groups(section.fields) {
-            let judged = format!("judged{index}{}", group.first().map_or("", |field| field.name));
-            writer.group(group, &judged, &mut variables, &mut validations);
+            let name = format!("judged{index}{}", group.first().map_or("", |field| field.name));
+            writer.group(group, &name, &mut judged);
         }
     }
-    (variables, validations)
+    // Without numbers there is nothing to set apart.
+    if !sections.iter().flat_map(|section| section.fields).any(is_identity) {
+        judged.content.splice(0..0, judged.identity.drain(..));
+    }
+    judged
+}
+
+/// Whether a field of a section says as whom pods run, and is judged by one validation.
+fn is_identity(field: &Field) -> bool {
+    fn names_uid(node: &Node) -> bool {
+        match node {
+            Node::Uid => true,
+            Node::Object(fields) | Node::Open(fields) => fields.iter().any(|field| names_uid(&field.node)),
+            Node::Each { node, .. } => names_uid(node),
+            Node::All(nodes) => nodes.iter().any(names_uid),
+            _ => false,
+        }
+    }
+    entries(&field.node).is_none() && names_uid(&field.node)
 }
 
 /// A part of an object, as a map of whatever it holds: empty where the object lacks it.
@@ -307,20 +387,21 @@ impl Writer<'_> {
     }
 
     /// One validation for a field; for lists of objects, one for each field of their entries.
-    fn group(&self, group: &'static [Field], judged: &str, variables: &mut Vec<Value>, validations: &mut Vec<Value>) {
+    fn group(&self, group: &'static [Field], name: &str, judged: &mut Judged) {
         let Some(first) = group.first() else { return };
         match entries(&first.node) {
             Some((fields, open)) => {
                 let lists: Vec<String> = group.iter().map(|field| self.changed_list(field.name)).collect();
-                variables.push(variable(judged, lists.join(" + ")));
-                let judged = format!("variables.{judged}");
+                judged.variables.push(variable(name, lists.join(" + ")));
+                let list = format!("variables.{name}");
                 let at: Vec<String> = group.iter().map(|field| self.section.path_of(field.name)).collect();
                 if !open {
-                    validations.push(self.entries_listed(first, fields, &judged, &at.join(", ")));
+                    judged.content.push(self.entries_listed(first, fields, &list, &at.join(", ")));
                 }
-                self.entries(first, fields, &judged, &at.join(", "), validations);
+                self.entries(first, fields, &list, &at.join(", "), &mut judged.content);
             }
-            None => validations.extend(self.single(first)),
+            None if is_identity(first) => judged.identity.extend(self.single(first)),
+            None => judged.content.extend(self.single(first)),
         }
     }
 

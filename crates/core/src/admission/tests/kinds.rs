@@ -49,8 +49,8 @@ fn a_public_domain_below_another_is_nobodys_host() {
     assert_ne!(judge("wikibot.hearth.localhost"), Verdict::Allow);
     assert_eq!(judge("wikibot.wikibot.hearth.localhost"), Verdict::Allow);
     let policies = cel::policies(&rules);
-    let policy = policies.iter().find(|policy| policy["metadata"]["name"] == "hearth-tool-ingresses").unwrap();
-    let variables = policy["spec"]["variables"].as_array().unwrap();
+    let of_ingresses = policies.iter().filter(|object| object["metadata"]["name"] == "hearth-tool-ingresses");
+    let variables = of_ingresses.filter_map(|object| object["spec"]["variables"].as_array()).next().unwrap();
     let hosts = variables.iter().find(|variable| variable["name"] == "hosts").unwrap();
     let expected = "[variables.tool + \".hearth.localhost\", variables.tool + \".wikibot.hearth.localhost\"].filter(h, \
                     !(h in [\"hearth.localhost\", \"wikibot.hearth.localhost\", \"tools.hearth.localhost\"]))";

@@ -7,24 +7,32 @@ use crate::{NAMESPACE, UID};
 
 const HOME: &str = "/data/project/wikibot";
 
-/// A review as the API server writes it.
+/// A review as the API server writes it: it says what is asked about before it shows the object.
 pub(crate) fn review(group: &str, resource: &str, object: Value) -> Bytes {
-    let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+    let (kind, name) = (object["kind"].clone(), object["metadata"]["name"].clone());
     let kind = json!({ "group": group, "version": "v1", "kind": kind });
     let resource = json!({ "group": group, "version": "v1", "resource": resource });
-    let review = json!({
-        "kind": "AdmissionReview",
-        "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
-            "name": name, "namespace": NAMESPACE, "operation": "CREATE",
-            "userInfo": { "username": "tool:wikibot", "groups": ["tools", "system:authenticated"] },
-            "object": object, "oldObject": null, "dryRun": false,
-            "options": { "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "kubectl-create" },
-        },
-    });
-    review.to_string().into()
+    let request: [(&str, Value); 13] = [
+        ("uid", "705ab4f5-6393-11e8-b7cc-42010a800002".into()),
+        ("kind", kind.clone()),
+        ("resource", resource.clone()),
+        ("requestKind", kind),
+        ("requestResource", resource),
+        ("name", name),
+        ("namespace", NAMESPACE.into()),
+        ("operation", "CREATE".into()),
+        ("userInfo", json!({ "username": "tool:wikibot", "groups": ["tools", "system:authenticated"] })),
+        ("object", object),
+        ("oldObject", Value::Null),
+        ("dryRun", false.into()),
+        (
+            "options",
+            json!({ "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "kubectl-create" }),
+        ),
+    ];
+    let fields: Vec<String> = request.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    let start = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":"#;
+    format!("{start}{{{}}}}}", fields.join(",")).into()
 }
 
 /// An Ingress as `webservice` makes it.

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hearth_core::Platform;
-use hearth_core::admission::{Operation, Request, Rules, Verdict, cel, review};
+use hearth_core::admission::wire::{self, API_VERSION, KIND};
+use hearth_core::admission::{Request, Rules, Verdict, cel, review_read};
 use serde_json::{Value, json};
 
 use crate::control_admission::cases;
@@ -174,20 +175,33 @@ pub(crate) fn parts(resource: &str) -> (&str, &str) {
     resource.split_once('/').unwrap_or((resource, ""))
 }
 
-/// What `review` says of the same request, about the object that the API server would ask it about.
+/// What the webhook's half says of the same request, about the object that the API server would ask it about: it is
+/// read from a review as the API server writes one, and judged.
 pub(crate) fn reviewed(rules: &Rules, question: &Question, object: &Value, old: Option<&Value>) -> Verdict {
     let (resource, subresource) = parts(&question.resource);
-    review(
+    // The order is the API server's: what is asked about comes before the object.
+    let resource = json!({ "group": question.group, "resource": resource });
+    let operation = if question.update { "UPDATE" } else { "CREATE" };
+    let user = json!({ "username": question.user });
+    let review = format!(
+        r#"{{"kind":"{KIND}","apiVersion":"{API_VERSION}","request":{{"uid":"","resource":{resource},"subResource":{},
+        "namespace":{},"operation":"{operation}","userInfo":{user},"object":{object},"oldObject":{}}}}}"#,
+        json!(subresource),
+        json!(question.namespace),
+        json!(old),
+    );
+    let asked = wire::read(rules, review.as_bytes()).expect("a review");
+    review_read(
         rules,
         &Request {
-            operation: if question.update { Operation::Update } else { Operation::Create },
-            group: &question.group,
-            resource,
-            subresource,
-            namespace: &question.namespace,
-            user: &question.user,
-            object,
-            old,
+            operation: asked.operation,
+            group: &asked.resource.group,
+            resource: &asked.resource.resource,
+            subresource: &asked.sub_resource,
+            namespace: &asked.namespace,
+            user: &asked.user_info.username,
+            object: &asked.object,
+            old: Some(&asked.old_object).filter(|old| !old.is_null()),
             annotations: &question.annotations,
         },
     )

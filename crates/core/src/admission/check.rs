@@ -1,10 +1,10 @@
 //! The Rust half of the rulebook: holds a value against a [`Node`].
 //!
-//! Every arm here has its counterpart in `cel::render`, and the shared cases hold them together.
+//! Every arm here has its counterpart in `cel::expression`, and the shared cases hold them together.
 
-use std::borrow::Cow;
+use std::fmt;
 
-use super::fields::{Role, Section};
+use super::fields::{Role, Section, find};
 use super::json::{Map, Value};
 use super::listed::Lists;
 use super::tenant::Tenant;
@@ -25,61 +25,93 @@ pub(super) struct Check<'a> {
     lists: Lists<'a>,
     /// Whether what the filling policy adds must be there.
     filled: bool,
-    /// Where the walk is, as in `spec.containers[web]`.
-    path: String,
     /// What the field of the section held before.
     before: Option<&'a Value<'a>>,
     found: &'a mut Vec<Violation>,
 }
 
+/// Where a walk is, as in `spec.containers[web]`: put together only where something is wrong.
+#[derive(Clone, Copy)]
+enum At<'p> {
+    /// In a section.
+    Section(&'p Section),
+    /// In a field.
+    Field(&'p At<'p>, &'p str),
+    /// In an entry of a list, by its name where it has one.
+    Entry(&'p At<'p>, Option<&'p str>, usize),
+    /// At a key of a map.
+    Key(&'p At<'p>, &'p str),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Section(section) => f.write_str(&section.path()),
+            // At the top of an object nothing is before the name.
+            Self::Field(Self::Section(section), name) if section.at.is_empty() => f.write_str(&escaped(name)),
+            Self::Field(above, name) => write!(f, "{above}.{}", escaped(name)),
+            Self::Entry(above, Some(name), _) | Self::Key(above, name) => write!(f, "{above}[{}]", escaped(name)),
+            Self::Entry(above, None, index) => write!(f, "{above}[{index}]"),
+        }
+    }
+}
+
 impl<'a> Check<'a> {
-    /// A walk that starts at `path`.
+    /// A walk that has found nothing yet.
     pub(super) fn new(
         rules: &'a Rules,
         tenant: &'a Tenant,
         role: &'static Role,
         filled: bool,
-        path: String,
         found: &'a mut Vec<Violation>,
     ) -> Self {
         let lists = Lists { rules, tenant, role, read_only: Vec::new() };
-        Self { rules, tenant, lists, filled, path, before: None, found }
+        Self { rules, tenant, lists, filled, before: None, found }
     }
 
     /// Judges a section of an object on the fields that differ from `before`.
-    pub(super) fn top(&mut self, section: &Section, object: &'a Map<'a>, before: Option<&'a Map<'a>>) {
+    pub(super) fn section(&mut self, section: &Section, object: &'a Map<'a>, before: Option<&'a Map<'a>>) {
         self.lists.read(object);
-        let same = |name: &str| before.is_some_and(|before| present(before, name) == present(object, name));
-        for (name, value) in object.iter().filter(|(name, _)| !section.open && !same(name)) {
-            self.listed(section.fields, name, value);
-        }
-        for field in section.fields.iter().filter(|field| !same(field.name)) {
-            self.before = before.and_then(|before| present(before, field.name));
-            self.field(field, object);
-        }
-    }
-
-    fn listed(&mut self, fields: &[Field], name: &str, value: &Value<'_>) {
-        if !value.is_null() && !fields.iter().any(|field| field.name == name) {
-            self.below(&escaped(name), |check| check.found.push(Violation::unlisted(&check.path)));
-        }
-    }
-
-    fn field(&mut self, field: &Field, object: &Map<'_>) {
-        let value = present(object, field.name);
-        if value.is_none() && (field.need == Need::Optional || (field.need == Need::Filled && !self.filled)) {
-            return;
-        }
-        self.below(field.name, |check| match value {
-            Some(value) => check.node(&field.node, field.rule, value),
-            None => {
-                let expected = check.expected(&field.node);
-                check.found.push(Violation::missing(field.rule, &check.path, &expected));
+        let at = At::Section(section);
+        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+            let before = before.and_then(|before| present(before, name));
+            if before != Some(value) {
+                self.before = before;
+                self.field(&at, section.fields, section.open, name, value);
             }
-        });
+        }
+        let gone = |field: &&Field| before.is_none_or(|before| present(before, field.name).is_some());
+        self.needed(&at, section.fields.iter().filter(gone), object);
     }
 
-    fn node(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
+    fn object(&mut self, at: &At<'_>, fields: &[Field], open: bool, object: &Map<'_>) {
+        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+            self.field(at, fields, open, name, value);
+        }
+        self.needed(at, fields.iter(), object);
+    }
+
+    fn field(&mut self, at: &At<'_>, fields: &[Field], open: bool, name: &str, value: &Value<'_>) {
+        match find(fields, name) {
+            Some(field) => self.node(&At::Field(at, name), &field.node, field.rule, value),
+            None if open => (),
+            None => self.found.push(Violation::unlisted(&At::Field(at, name).to_string())),
+        }
+    }
+
+    /// Finds the fields that an object lacks of those that it must have.
+    fn needed<'f>(&mut self, at: &At<'_>, fields: impl Iterator<Item = &'f Field>, object: &Map<'_>) {
+        for field in fields {
+            let needed = field.need == Need::Always || (field.need == Need::Filled && self.filled);
+            if needed && present(object, field.name).is_none() {
+                let expected = self.expected(&field.node);
+                let at = At::Field(at, field.name).to_string();
+                self.found.push(Violation::missing(field.rule, &at, &expected));
+            }
+        }
+    }
+
+    fn node(&mut self, at: &At<'_>, node: &Node, rule: Rule, value: &Value<'_>) {
         let right = match node {
             Node::Any => true,
             Node::OneOf(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
@@ -101,63 +133,54 @@ impl<'a> Check<'a> {
             },
             Node::NotEmpty => value.as_array().is_some_and(|list| !list.is_empty()),
             Node::Added(texts) => match value.as_array() {
-                Some(list) => return self.added(node, texts, rule, list),
+                Some(list) => return self.added(at, node, texts, rule, list),
                 None => false,
             },
             Node::Has(text) => {
                 value.as_array().is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(text)))
             }
             Node::KeysWithin(_) | Node::Annotations { .. } | Node::OneLines { .. } => {
-                return self.keys(node, rule, value);
+                return self.keys(at, node, rule, value);
             }
-            Node::Object(fields) => match value.as_object() {
-                Some(object) => return self.object(fields, object),
-                None => false,
-            },
-            Node::Open(fields) => match value.as_object() {
-                Some(object) => return fields.iter().for_each(|field| self.field(field, object)),
+            Node::Object(fields) | Node::Open(fields) => match value.as_object() {
+                Some(object) => return self.object(at, fields, matches!(node, Node::Open(_)), object),
                 None => false,
             },
             Node::Each { key, node: entry, most } => match value.as_array() {
-                Some(list) if list.len() <= *most => return self.each(key, entry, rule, list),
+                Some(list) if list.len() <= *most => return self.each(at, key, entry, rule, list),
                 _ => false,
             },
-            Node::All(nodes) => return nodes.iter().for_each(|node| self.node(node, rule, value)),
+            Node::All(nodes) => return nodes.iter().for_each(|node| self.node(at, node, rule, value)),
         };
         if !right {
-            self.refuse(node, rule, value);
+            self.refuse(at, node, rule, value);
         }
     }
 
-    fn refuse(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
+    fn refuse(&mut self, at: &At<'_>, node: &Node, rule: Rule, value: &Value<'_>) {
         let expected = self.expected(node);
-        self.found.push(Violation::value(rule, &self.path, value, &expected));
+        self.found.push(Violation::value(rule, &at.to_string(), value, &expected));
     }
 
-    fn object(&mut self, fields: &[Field], object: &Map<'_>) {
-        object.iter().for_each(|(name, value)| self.listed(fields, name, value));
-        fields.iter().for_each(|field| self.field(field, object));
-    }
-
-    fn each(&mut self, key: &str, node: &Node, rule: Rule, list: &[Value<'_>]) {
+    fn each(&mut self, at: &At<'_>, key: &str, node: &Node, rule: Rule, list: &[Value<'_>]) {
         for (index, entry) in list.iter().enumerate() {
             if self.found.len() >= MOST_FOUND {
                 return;
             }
             let name = entry.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
-            let name = name.map_or_else(|| Cow::Owned(index.to_string()), escaped);
-            self.step(&["[", &name, "]"], |check| check.node(node, rule, entry));
+            self.node(&At::Entry(at, name, index), node, rule, entry);
         }
     }
 
-    fn keys(&mut self, node: &Node, rule: Rule, value: &Value<'_>) {
+    fn keys(&mut self, at: &At<'_>, node: &Node, rule: Rule, value: &Value<'_>) {
+        let before = self.before;
         let wrong = |key: &str, value: &Value<'_>| match node {
             Node::KeysWithin(keys) => !keys.contains(&key),
             Node::Annotations { under, keys } => {
                 key.contains(['/', '.'])
                     && !under.iter().any(|start| key.starts_with(start))
                     && !keys.contains(&key)
-                    && self.before.and_then(|before| before.get(key)) != Some(value)
+                    && before.and_then(|before| before.get(key)) != Some(value)
             }
             Node::OneLines { longest, but } => {
                 key != *but && !value.as_str().is_some_and(|text| is_line(text, *longest))
@@ -167,41 +190,21 @@ impl<'a> Check<'a> {
         match value.as_object() {
             Some(map) => {
                 for (key, value) in map.iter().filter(|(key, value)| wrong(key, value)).take(MOST_FOUND) {
-                    let expected = self.expected(node);
-                    let place = format!("{}[{}]", self.path, escaped(key));
-                    self.found.push(Violation::value(rule, &place, value, &expected));
+                    self.refuse(&At::Key(at, key), node, rule, value);
                 }
             }
-            None => {
-                let expected = self.expected(node);
-                self.found.push(Violation::value(rule, &self.path, value, &expected));
-            }
+            None => self.refuse(at, node, rule, value),
         }
     }
 
     /// Judges only those entries of a list of texts that were not in it before.
-    fn added(&mut self, node: &Node, texts: &[&str], rule: Rule, list: &[Value<'_>]) {
+    fn added(&mut self, at: &At<'_>, node: &Node, texts: &[&str], rule: Rule, list: &[Value<'_>]) {
         let before = self.before.and_then(Value::as_array);
         let kept = |entry: &Value<'_>| before.is_some_and(|before| before.contains(entry));
         let listed = |entry: &Value<'_>| entry.as_str().is_some_and(|text| texts.contains(&text));
         for (index, entry) in list.iter().enumerate().filter(|(_, entry)| !listed(entry) && !kept(entry)) {
-            self.step(&["[", &index.to_string(), "]"], |check| check.refuse(node, rule, entry));
+            self.refuse(&At::Entry(at, None, index), node, rule, entry);
         }
-    }
-
-    /// Goes to a field; at the top of an object nothing is before its name.
-    fn below(&mut self, name: &str, judge: impl FnOnce(&mut Self)) {
-        match self.path.is_empty() {
-            true => self.step(&[name], judge),
-            false => self.step(&[".", name], judge),
-        }
-    }
-
-    fn step(&mut self, step: &[&str], judge: impl FnOnce(&mut Self)) {
-        let length = self.path.len();
-        self.path.extend(step.iter().copied());
-        judge(self);
-        self.path.truncate(length);
     }
 
     fn expected(&self, node: &Node) -> String {

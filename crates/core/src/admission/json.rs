@@ -3,7 +3,8 @@
 //! `serde_json::Value` copies every name and text and keeps each object in a tree of its own. That was three quarters
 //! of what a review cost, and up to eighty times the bytes that were sent. This holds the same with the names of
 //! methods that the other has, but lists of exactly the needed length, in the order in which they were written.
-//! It leaves out one thing: `metadata.managedFields`, about a quarter of most objects, which only the API server reads.
+//! It leaves out `metadata.managedFields`, about a quarter of most objects, which only the API server reads; and, where
+//! the reader says by which tables an object is judged, whatever these do not look at ([`Kept`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +12,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Number;
+
+use super::kept::Kept;
 
 /// Any JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -133,7 +136,7 @@ impl Serialize for Value<'_> {
 impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
     /// An object of the API: JSON without `metadata.managedFields`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Reading { place: Place::Object, open: &mut Open::default() }.deserialize(deserializer)
+        Partly(Kept::Object).deserialize(deserializer)
     }
 }
 
@@ -177,96 +180,116 @@ impl PartialEq for Map<'_> {
 
 // === reading ===
 
-/// Where in an object the reading is.
-#[derive(Clone, Copy)]
-enum Place {
-    Object,
-    Metadata,
-    Elsewhere,
-}
+/// Of most objects no more names or values are open at once.
+const AT_ONCE: usize = 64;
+
+/// The reading of an object of which only this is kept.
+pub(super) struct Partly(pub(super) Kept);
 
 /// What has been read of lists and objects that have not ended: each is put together once, when its length is known.
-#[derive(Default)]
 struct Open<'a> {
+    names: Vec<Cow<'a, str>>,
     values: Vec<Value<'a>>,
-    entries: Vec<Entry<'a>>,
 }
 
-/// The reading of a value.
+/// The reading of a value, which comes to lie on top of what has been read.
 struct Reading<'o, 'a> {
-    place: Place,
+    kept: Kept,
     open: &'o mut Open<'a>,
 }
 
 /// The reading of a name.
 struct Name;
 
-impl<'de: 'a, 'a> DeserializeSeed<'de> for Reading<'_, 'a> {
-    type Value = Value<'a>;
+impl<'de> DeserializeSeed<'de> for Partly {
+    type Value = Value<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'a>, D::Error> {
-        deserializer.deserialize_any(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+        let mut open = Open { names: Vec::with_capacity(AT_ONCE), values: Vec::with_capacity(AT_ONCE) };
+        Reading { kept: self.0, open: &mut open }.deserialize(deserializer)?;
+        Ok(open.values.pop().unwrap_or_default())
+    }
+}
+
+impl<'de: 'a, 'a> DeserializeSeed<'de> for Reading<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.kept {
+            Kept::Presence => {
+                let there = Option::<IgnoredAny>::deserialize(deserializer)?.is_some();
+                self.open.values.push(if there { Value::Bool(true) } else { Value::Null });
+                Ok(())
+            }
+            _ => deserializer.deserialize_any(self),
+        }
     }
 }
 
 impl<'de: 'a, 'a> Visitor<'de> for Reading<'_, 'a> {
-    type Value = Value<'a>;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value<'a>, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.open.values.push(Value::Null);
+        Ok(())
     }
 
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<Value<'a>, E> {
-        Ok(Value::Bool(truth))
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
+        self.open.values.push(Value::Bool(truth));
+        Ok(())
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'a>, E> {
-        Ok(Value::Number(number.into()))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.open.values.push(Value::Number(number.into()));
+        Ok(())
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'a>, E> {
-        Ok(Value::Number(number.into()))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.open.values.push(Value::Number(number.into()));
+        Ok(())
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'a>, E> {
-        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.open.values.push(Number::from_f64(number).map_or(Value::Null, Value::Number));
+        Ok(())
     }
 
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'a>, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<(), E> {
+        self.open.values.push(Value::Text(Cow::Borrowed(text)));
+        Ok(())
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'a>, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.open.values.push(Value::Text(Cow::Owned(text.to_owned())));
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value<'a>, A::Error> {
-        let (start, open) = (self.open.values.len(), self.open);
-        while let Some(value) = list.next_element_seed(Reading { place: Place::Elsewhere, open: &mut *open })? {
-            open.values.push(value);
-        }
-        Ok(Value::List(open.values.drain(start..).collect()))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let (start, open, kept) = (self.open.values.len(), self.open, self.kept.entry());
+        while list.next_element_seed(Reading { kept, open: &mut *open })?.is_some() {}
+        let list = open.values.drain(start..).collect();
+        open.values.push(Value::List(list));
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'a>, A::Error> {
-        let (start, open) = (self.open.entries.len(), self.open);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (first_name, first_value, open) = (self.open.names.len(), self.open.values.len(), self.open);
         while let Some(name) = map.next_key_seed(Name)? {
-            let place = match (self.place, &*name) {
-                (Place::Object, "metadata") => Place::Metadata,
-                (Place::Metadata, "managedFields") => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                _ => Place::Elsewhere,
-            };
-            let value = map.next_value_seed(Reading { place, open: &mut *open })?;
-            open.entries.push((name, value));
+            if matches!(self.kept, Kept::Metadata | Kept::Named) && name == "managedFields" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let kept = self.kept.field(&name);
+            open.names.push(name);
+            map.next_value_seed(Reading { kept, open: &mut *open })?;
         }
-        Ok(Value::Object(Map(open.entries.drain(start..).collect())))
+        let entries = open.names.drain(first_name..).zip(open.values.drain(first_value..)).collect();
+        open.values.push(Value::Object(Map(entries)));
+        Ok(())
     }
 }
 

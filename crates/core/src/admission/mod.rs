@@ -14,6 +14,7 @@ pub mod cel;
 mod check;
 pub mod fields;
 pub mod json;
+mod kept;
 mod listed;
 mod node;
 mod tenant;
@@ -187,8 +188,8 @@ fn judge(
     for section in sections {
         let (new, before) = (section.of(request.object), old.map(|old| section.of(old)));
         let role = Role::of(request.namespace, section.label(request.object, label::ROLE));
-        let mut check = Check::new(rules, &tenant, role, filled, section.path(), found);
-        check.top(section, new.unwrap_or(&empty), before.map(|before| before.unwrap_or(&empty)));
+        let mut check = Check::new(rules, &tenant, role, filled, found);
+        check.section(section, new.unwrap_or(&empty), before.map(|before| before.unwrap_or(&empty)));
     }
 }
 

@@ -1,12 +1,18 @@
 //! Reviews as the API server sends them (`admission.k8s.io/v1`), read as far as they are looked at.
 //!
-//! Texts are borrowed from what was sent. What is not looked at is passed over, whatever it is.
+//! Texts are borrowed from what was sent. What is not looked at is passed over, whatever it is: a review says what its
+//! object is before it shows it, and by then it is known which of its fields count.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::json::Value;
+use super::fields::{self, Book};
+use super::json::{Partly, Value};
+use super::kept::Kept;
+use super::{Operation, Rules};
 
 /// The version of the protocol.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -15,35 +21,25 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 pub const KIND: &str = "AdmissionReview";
 
 /// What is asked.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct Asked<'a> {
     /// The identity of the question, which its answer repeats.
-    #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// What it is about.
-    #[serde(borrow)]
     pub resource: Resource<'a>,
     /// The subresource, or empty.
-    #[serde(borrow, default)]
     pub sub_resource: Cow<'a, str>,
     /// The object's name; empty where it has yet to get one.
-    #[serde(borrow, default)]
     pub name: Cow<'a, str>,
     /// The object's namespace.
-    #[serde(borrow, default)]
     pub namespace: Cow<'a, str>,
-    /// What is being done, as `CREATE`.
-    #[serde(borrow)]
-    pub operation: Cow<'a, str>,
+    /// What is being done.
+    pub operation: Operation,
     /// Who does it.
-    #[serde(borrow, default)]
     pub user_info: User<'a>,
-    /// The object as it would be stored.
-    #[serde(borrow, default)]
+    /// The object as it would be stored, as far as the rules look at it.
     pub object: Value<'a>,
     /// The object as it is stored; null where there is none.
-    #[serde(borrow, default)]
     pub old_object: Value<'a>,
 }
 
@@ -75,16 +71,9 @@ pub struct NotAReview<'a> {
     pub why: String,
 }
 
+/// A text that may be borrowed.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'a> {
-    #[serde(borrow)]
-    api_version: Cow<'a, str>,
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    request: Asked<'a>,
-}
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Debug, Default, Deserialize)]
 struct Identified<'a> {
@@ -98,15 +87,17 @@ struct Identity<'a> {
     uid: Cow<'a, str>,
 }
 
-/// Reads a review, whatever it is.
-pub fn read(body: &[u8]) -> Result<Asked<'_>, NotAReview<'_>> {
-    let not_one = |uid, error: &dyn std::fmt::Display| NotAReview {
+/// Reads a review that is to be judged by these rules, whatever it is.
+pub fn read<'a>(rules: &Rules, body: &'a [u8]) -> Result<Asked<'a>, NotAReview<'a>> {
+    let not_one = |uid, error: &dyn fmt::Display| NotAReview {
         uid,
         why: format!("this is not an {KIND} of {API_VERSION}: {error}"),
     };
     let text = std::str::from_utf8(body).map_err(|error| not_one(Cow::default(), &error))?;
-    match serde_json::from_str::<Review<'_>>(text) {
-        Ok(review) if review.api_version == API_VERSION && review.kind == KIND => Ok(review.request),
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = Reviews { rules }.deserialize(&mut deserializer);
+    match read.and_then(|review| deserializer.end().map(|()| review)) {
+        Ok(Review { api_version, kind, request }) if api_version == API_VERSION && kind == KIND => Ok(request),
         Ok(Review { api_version, kind, request }) => Err(NotAReview {
             uid: request.uid,
             why: format!("a {kind} of {api_version} was sent; expected is {KIND} of {API_VERSION}"),
@@ -116,4 +107,155 @@ pub fn read(body: &[u8]) -> Result<Asked<'_>, NotAReview<'_>> {
             Err(not_one(identified.request.uid, &error))
         }
     }
+}
+
+// === reading ===
+
+struct Review<'a> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    request: Asked<'a>,
+}
+
+/// The reading of a review.
+struct Reviews<'r> {
+    rules: &'r Rules,
+}
+
+/// The reading of its request.
+struct Requests<'r> {
+    rules: &'r Rules,
+}
+
+/// What has been read of a request.
+#[derive(Default)]
+struct Parts<'a> {
+    uid: Option<Cow<'a, str>>,
+    resource: Option<Resource<'a>>,
+    sub_resource: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    namespace: Option<Cow<'a, str>>,
+    operation: Option<Operation>,
+    user_info: Option<User<'a>>,
+    object: Option<Value<'a>>,
+    old_object: Option<Value<'a>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reviews<'_> {
+    type Value = Review<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reviews<'_> {
+    type Value = Review<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a review")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut api_version, mut kind, mut request) = (None, None, None);
+        while let Some(Text(field)) = map.next_key()? {
+            match &*field {
+                "apiVersion" => once(&mut api_version, "apiVersion", map.next_value::<Text<'_>>()?.0)?,
+                "kind" => once(&mut kind, "kind", map.next_value::<Text<'_>>()?.0)?,
+                "request" => {
+                    once(&mut request, "request", map.next_value_seed(Requests { rules: self.rules })?)?;
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Review {
+            api_version: needed(api_version, "apiVersion")?,
+            kind: needed(kind, "kind")?,
+            request: needed(request, "request")?,
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Requests<'_> {
+    type Value = Asked<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Requests<'_> {
+    type Value = Asked<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut parts = Parts::default();
+        while let Some(Text(field)) = map.next_key()? {
+            match &*field {
+                "uid" => once(&mut parts.uid, "uid", map.next_value::<Text<'_>>()?.0)?,
+                "resource" => once(&mut parts.resource, "resource", map.next_value()?)?,
+                "subResource" => once(&mut parts.sub_resource, "subResource", map.next_value::<Text<'_>>()?.0)?,
+                "name" => once(&mut parts.name, "name", map.next_value::<Text<'_>>()?.0)?,
+                "namespace" => once(&mut parts.namespace, "namespace", map.next_value::<Text<'_>>()?.0)?,
+                "operation" => {
+                    let operation = match &*map.next_value::<Text<'_>>()?.0 {
+                        "CREATE" => Operation::Create,
+                        "UPDATE" => Operation::Update,
+                        _ => Operation::Other,
+                    };
+                    once(&mut parts.operation, "operation", operation)?;
+                }
+                "userInfo" => once(&mut parts.user_info, "userInfo", map.next_value()?)?,
+                "object" => {
+                    let object = map.next_value_seed(Partly(parts.kept(self.rules)))?;
+                    once(&mut parts.object, "object", object)?;
+                }
+                "oldObject" => once(&mut parts.old_object, "oldObject", map.next_value()?)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Asked {
+            uid: needed(parts.uid, "uid")?,
+            resource: needed(parts.resource, "resource")?,
+            sub_resource: parts.sub_resource.unwrap_or_default(),
+            name: parts.name.unwrap_or_default(),
+            namespace: parts.namespace.unwrap_or_default(),
+            operation: needed(parts.operation, "operation")?,
+            user_info: parts.user_info.unwrap_or_default(),
+            object: parts.object.unwrap_or_default(),
+            old_object: parts.old_object.unwrap_or_default(),
+        })
+    }
+}
+
+impl Parts<'_> {
+    /// What is looked at of the object that comes next. A change is held against what is stored, so all of it is; and
+    /// so it is where the object comes before what is said of it.
+    fn kept(&self, rules: &Rules) -> Kept {
+        let (Some(resource), Some(namespace), Some(Operation::Create)) =
+            (&self.resource, &self.namespace, self.operation)
+        else {
+            return Kept::Object;
+        };
+        let kind = rules.namespaces.kind(namespace);
+        let sub_resource = self.sub_resource.as_deref().unwrap_or_default();
+        match fields::book(kind, &resource.group, &resource.resource, sub_resource) {
+            Some(Book::Fields { sections, .. }) => Kept::of_object(sections),
+            _ => Kept::Object,
+        }
+    }
+}
+
+fn once<T, E: Error>(part: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
+    match part.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::duplicate_field(name)),
+    }
+}
+
+fn needed<T, E: Error>(part: Option<T>, name: &'static str) -> Result<T, E> {
+    part.ok_or_else(|| E::missing_field(name))
 }

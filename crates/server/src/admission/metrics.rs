@@ -83,9 +83,5 @@ impl Metrics {
 /// A resource as the rulebook names it, with its subresource; `other` where it is not judged.
 pub(super) fn kind(group: &str, resource: &str, subresource: &str) -> &'static str {
     let mut judged = CHAPTERS.iter().flat_map(|chapter| chapter.resources);
-    let is = |name: &str| {
-        let (known, sub) = name.split_once('/').unwrap_or((name, ""));
-        known == resource && sub == subresource
-    };
-    judged.find(|known| known.group == group && is(known.name)).map_or(OTHER, |known| known.name)
+    judged.find(|known| known.is(group, resource, subresource)).map_or(OTHER, |known| known.name)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use hearth_core::admission::json::Value;
 use hearth_core::admission::wire::{self, API_VERSION, Asked, KIND, NotAReview};
-use hearth_core::admission::{self, Operation, Request, Rule, Rules, Verdict};
+use hearth_core::admission::{self, Request, Rule, Rules, Verdict};
 use serde_json::json;
 
 use super::Namespaces;
@@ -60,7 +60,7 @@ pub(super) enum Answer {
 
 /// Answers a review, whatever it is.
 pub(super) fn review<'a>(rules: &Rules, namespaces: &Namespaces, body: &'a [u8]) -> Reviewed<'a> {
-    match wire::read(body) {
+    match wire::read(rules, body) {
         Ok(asked) => {
             let answer = judge(rules, namespaces, &asked);
             let Asked { uid, namespace, name, sub_resource, resource, user_info, object, .. } = asked;
@@ -76,14 +76,9 @@ pub(super) fn review<'a>(rules: &Rules, namespaces: &Namespaces, body: &'a [u8])
 }
 
 fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked<'_>) -> Answer {
-    let operation = match &*asked.operation {
-        "CREATE" => Operation::Create,
-        "UPDATE" => Operation::Update,
-        _ => Operation::Other,
-    };
     let (known, nothing) = (namespaces.annotations(&asked.namespace), BTreeMap::new());
     let request = Request {
-        operation,
+        operation: asked.operation,
         group: &asked.resource.group,
         resource: &asked.resource.resource,
         subresource: &asked.sub_resource,

@@ -213,11 +213,41 @@ pub(super) fn book(kind: Kind, group: &str, resource: &str, subresource: &str) -
         Kind::Platform => PLATFORM_CHAPTERS,
         Kind::Privileged => &[],
     };
-    let is = |known: &Resource| {
-        let (name, sub) = known.name.split_once('/').unwrap_or((known.name, ""));
-        known.group == group && name == resource && sub == subresource
-    };
-    chapters.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| &chapter.book)
+    let judges = |chapter: &&Chapter| chapter.resources.iter().any(|known| known.is(group, resource, subresource));
+    chapters.iter().find(judges).map(|chapter| &chapter.book)
+}
+
+/// The name of the chapter by which a resource of a tool is judged; nothing where it is not.
+pub(super) fn chapter(group: &str, resource: &str, subresource: &str) -> Option<&'static str> {
+    let judges = |chapter: &&Chapter| chapter.resources.iter().any(|known| known.is(group, resource, subresource));
+    CHAPTERS.iter().find(judges).map(|chapter| chapter.name)
+}
+
+/// The field of this name. Every field of every object is looked for, so the cheap questions come first: a function is
+/// called only for names that are as long and begin alike.
+pub(super) fn find<'f>(fields: &'f [Field], name: &str) -> Option<&'f Field> {
+    let first = name.as_bytes().first();
+    fields
+        .iter()
+        .find(|field| field.name.len() == name.len() && field.name.as_bytes().first() == first && field.name == name)
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// Whether it is this one. An empty subresource stands for the resource itself.
+    pub fn is(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        let rest = match subresource {
+            "" => 0,
+            subresource => subresource.len() + 1,
+        };
+        // Lengths first: this is asked of every known resource, for every review.
+        self.name.len() == resource.len() + rest
+            && self.name.starts_with(resource)
+            && self.name.ends_with(subresource)
+            && (rest == 0 || self.name.as_bytes().get(resource.len()) == Some(&b'/'))
+            && self.group == group
+    }
 }
 
 // === impl Writers ===
@@ -230,13 +260,6 @@ impl Writers {
             None => user == *known,
         })
     }
-}
-
-/// The name of the chapter by which a resource of a tool is judged; nothing where it is not.
-pub(super) fn chapter(group: &str, resource: &str, subresource: &str) -> Option<&'static str> {
-    let name = if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
-    let is = |known: &Resource| known.group == group && known.name == name;
-    CHAPTERS.iter().find(|chapter| chapter.resources.iter().any(is)).map(|chapter| chapter.name)
 }
 
 // === impl Section ===

@@ -27,15 +27,15 @@ enum Role {
     RegistryAuth(registry_auth::Args),
     /// Approve the certificate requests of tools.
     Signer(signer::Args),
-    /// Work in one tool's home, as the tool; started by accounts.
+    /// Work in tools' homes, in each as its tool; started by accounts.
     #[command(hide = true)]
-    HomeWrite,
+    HomeWork,
 }
 
 fn main() -> ExitCode {
     let command = Command::parse();
-    if let Role::HomeWrite = command.role {
-        return accounts::home_write();
+    if let Role::HomeWork = command.role {
+        return accounts::home_work();
     }
     telemetry::init();
     // A review is judged in microseconds and waits for nothing: handing it from thread to thread would cost more.
@@ -65,7 +65,7 @@ async fn run(role: Role) -> ExitCode {
         Role::Proxy(args) => proxy::run(args).await,
         Role::RegistryAuth(args) => registry_auth::run(args).await,
         Role::Signer(args) => signer::run(args).await,
-        Role::HomeWrite => Ok(()),
+        Role::HomeWork => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

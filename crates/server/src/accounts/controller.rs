@@ -251,6 +251,7 @@ impl Controller {
 
     fn turn(&mut self) {
         self.metrics.turned();
+        self.context.homes.rest();
         let now = Instant::now();
         if now >= self.full_pass_at {
             self.full_pass_at = now + FULL_PASS;

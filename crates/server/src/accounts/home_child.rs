@@ -1,14 +1,13 @@
-//! `hearthd home-write`: reads and writes files in one tool's home, as that tool.
+//! `hearthd home-work`: reads and writes files in tools' homes, in each as its tool.
 //!
-//! `accounts` starts it with the tool's user and group, so that the kernel decides what it may do: whatever a tool
-//! makes of its home, nothing is done there that the tool could not do itself. It takes one order on standard input
-//! and answers with one line on standard output. It never runs as root, never follows a symbolic link in the home,
-//! and replaces files whole.
+//! `accounts` starts it and gives it one order after another, a line each on standard input; it answers each with a line
+//! on standard output. For an order it takes on the tool's user and group ([`super::as_tool`]), so that the kernel
+//! decides what it may do: whatever a tool makes of its home, nothing is done there that the tool could not do itself.
+//! It never follows a symbolic link in the home, and replaces files whole.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hearth_core::ToolName;
@@ -21,13 +20,12 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::as_tool::{self, AsTool};
 use super::fresh;
 
-/// The largest file that is read; a kubeconfig or a login is a few kilobytes.
-const LARGEST: u64 = 1 << 20;
-
-/// How long it may take. It ends itself: its parent is another user and has no right to end it.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The largest file that is read, and the longest order or answer, in bytes; a kubeconfig or a login is a few
+/// kilobytes.
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// What is to be done.
 #[derive(Serialize, Deserialize)]
@@ -36,6 +34,8 @@ pub(super) struct Order {
     pub home: String,
     /// The tool.
     pub tool: ToolName,
+    /// Its user number.
+    pub uid: u32,
     /// The platform's registry.
     pub registry: String,
     /// The kubeconfig's entries to write.
@@ -58,31 +58,40 @@ pub(super) enum Answer {
     Failed(String),
 }
 
-/// Carries out the order on standard input.
+/// Carries out orders until there are no more.
 pub fn main() -> ExitCode {
-    std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
-        std::process::exit(1);
-    });
-    let answer = match carry_out() {
-        Ok((contents, warning)) => Answer::Done { contents, warning },
-        Err(error) => Answer::Failed(format!("{error:#}")),
-    };
-    let written = serde_json::to_vec(&answer).map_err(std::io::Error::from);
-    match written.and_then(|line| std::io::stdout().write_all(&line)) {
+    let worked = as_tool::give_up_the_rest().and_then(|()| work());
+    match worked.or_else(|error| tell(&Answer::Failed(format!("{error:#}")))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn carry_out() -> Result<(Contents, Option<String>)> {
-    let mut text = Vec::new();
-    std::io::stdin().take(LARGEST).read_to_end(&mut text).context("failed to read the order")?;
-    let order: Order = serde_json::from_slice(&text).context("failed to read the order")?;
-    let user = rustix::process::geteuid();
-    ensure!(!user.is_root(), "it must not run as root: it is started by the role accounts with a tool's user");
+fn work() -> Result<()> {
+    let mut orders = std::io::stdin().lock();
+    let mut line = Vec::new();
+    while (&mut orders).take(LARGEST).read_until(b'\n', &mut line).context("failed to read an order")? > 0 {
+        tell(&match carry_out(&line) {
+            Ok((contents, warning)) => Answer::Done { contents, warning },
+            Err(error) => Answer::Failed(format!("{error:#}")),
+        })?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn tell(answer: &Answer) -> Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    let mut answers = std::io::stdout().lock();
+    answers.write_all(&line).and_then(|()| answers.flush()).context("failed to answer")
+}
+
+fn carry_out(line: &[u8]) -> Result<(Contents, Option<String>)> {
+    let order: Order = serde_json::from_slice(line).context("failed to read the order")?;
+    let _tool = AsTool::become_user(order.uid)?;
     let home = Dir::open(&order.home)?;
-    ensure!(rustix::fs::fstat(&home.0)?.st_uid == user.as_raw(), "the home {} is not the tool's own", order.home);
+    ensure!(rustix::fs::fstat(&home.0)?.st_uid == order.uid, "the home {} is not the tool's own", order.home);
     let warning = match &order.kubeconfig {
         Some((server, pair)) => write_kubeconfig(&home, &order.tool, server, pair)?,
         None => None,

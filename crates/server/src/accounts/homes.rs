@@ -1,12 +1,10 @@
-//! Tools' homes, from outside: made as root in a root-owned parent, and worked in only by a child process that is
-//! the tool ([`super::home_child`]).
+//! Tools' homes, from outside: made as root in a root-owned parent, and worked in only by processes that become the
+//! tool for it ([`super::home_child`]).
 //!
 //! What exists is never changed in owner or mode, and a home that is not the tool's is not entered.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hearth_core::account::kubeconfig::{KeyPair, Server};
@@ -15,13 +13,10 @@ use hearth_core::{Platform, ToolName, platform};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use tokio::io::AsyncWriteExt;
 
 use super::fresh;
 use super::home_child::{Answer, Order};
-
-/// How long a child may take; a file system that hangs must not hold up the other tools.
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::workers::{PATIENCE, Workers};
 
 /// The mode of a home: group-writable, and what is made in it is the group's.
 const MODE: u32 = 0o2770;
@@ -33,8 +28,7 @@ pub struct Homes {
     root: String,
     /// The platform's registry.
     registry: String,
-    /// The program that has the subcommand `home-write`.
-    program: PathBuf,
+    workers: Workers,
 }
 
 /// What to write into a home.
@@ -49,7 +43,11 @@ pub struct Files {
 impl Homes {
     /// The homes of a platform; `program` is a `hearthd`.
     pub fn new(platform: &Platform, program: PathBuf) -> Self {
-        Self { root: platform.homes.root.clone(), registry: platform.registry.host.clone(), program }
+        Self {
+            root: platform.homes.root.clone(),
+            registry: platform.registry.host.clone(),
+            workers: Workers::new(program),
+        }
     }
 
     /// Looks at a tool's home.
@@ -141,40 +139,21 @@ impl Homes {
         ensure!(uid != 0, "a tool's user number cannot be 0");
         let Files { kubeconfig, password } = files;
         let home = format!("{}/{tool}", self.root);
-        let order = Order { home, tool: tool.clone(), registry: self.registry.clone(), kubeconfig, password };
-        let order = serde_json::to_vec(&order)?;
-        let mut child = tokio::process::Command::new(&self.program)
-            .arg("home-write")
-            .uid(uid)
-            .gid(uid)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("failed to start {} as user number {uid}", self.program.display()))?;
-        let mut stdin = child.stdin.take().context("the child has no standard input")?;
-        let exchange = async move {
-            // A child that ends early says why on its standard output.
-            let _ = stdin.write_all(&order).await;
-            drop(stdin);
-            child.wait_with_output().await
-        };
-        let output = tokio::time::timeout(PATIENCE, exchange)
-            .await
-            .with_context(|| format!("the home {}/{tool} did not answer within {PATIENCE:?}", self.root))??;
-        match serde_json::from_slice(&output.stdout) {
-            Ok(Answer::Done { contents, warning }) => {
+        let order = Order { home, tool: tool.clone(), uid, registry: self.registry.clone(), kubeconfig, password };
+        match self.workers.carry_out(&order).await.with_context(|| format!("the home {}", order.home))? {
+            Answer::Done { contents, warning } => {
                 if let Some(warning) = warning {
                     tracing::warn!(%tool, warning, "a part of the home was not written");
                 }
                 Ok(contents)
             }
-            Ok(Answer::Failed(reason)) => bail!("in the home {}/{tool}: {reason}", self.root),
-            Err(_) => bail!("the child for the home {}/{tool} ended with {} and no answer", self.root, output.status),
+            Answer::Failed(reason) => bail!("in the home {}: {reason}", order.home),
         }
+    }
+
+    /// Lets go of what is kept for work in homes, where there has been none for a while.
+    pub fn rest(&self) {
+        self.workers.rest();
     }
 
     /// What the home is, without entering it; `None` if it is the tool's own.

@@ -5,6 +5,7 @@
 //! home as root, and holds no right to approve the certificates that it requests.
 
 pub mod apply;
+mod as_tool;
 mod certificate;
 pub mod controller;
 mod events;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod observe;
 mod preview;
 mod waiting;
+mod workers;
 mod workloads;
 
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use hearth_core::account::quotas::Quotas;
 use hearth_core::names::{self, path};
 use tokio::net::TcpListener;
 
-pub use home_child::main as home_write;
+pub use home_child::main as home_work;
 
 use crate::{http_service, lease};
 

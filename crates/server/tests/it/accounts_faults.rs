@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -248,6 +249,60 @@ async fn a_file_system_that_stalls_stalls_its_tools_alone() {
     api.until("the tool is stopped", |api| api.annotation("tool-a", annotation::STOPPED).is_some()).await;
     drop(stalled);
     until_so(&running, "c", "its file system answers again").await;
+    running.stop().await;
+}
+
+/// The lines of `/proc/<pid>/status` of the process that works in a home of this user number, and its number.
+fn worker_of(uid: u32) -> Option<(String, String)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let read = |pid: &str, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let ids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut workers = ids.filter(|pid| read(pid, "cmdline").ends_with("\0home-work\0"));
+    workers.find_map(|pid| {
+        let status = read(&pid, "status");
+        status.contains(&format!("\nUid:\t0\t{uid}\t0\t{uid}\n")).then_some((pid, status))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_works_in_a_home_is_its_tool_and_out_of_its_reach() {
+    const UID: u32 = 57_113;
+    let running = Running::start(Api::new());
+    let inside = running.path("w", ".kube");
+    std::fs::create_dir_all(&inside).unwrap();
+    for path in [inside.as_path(), inside.parent().unwrap()] {
+        chown(path, Some(UID), Some(UID)).unwrap();
+    }
+    let stalled = Stalled::mount(&inside);
+    running.directory.send(directory(&[("w", UID, ToolState::Active)])).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let (pid, status) = loop {
+        if let Some(found) = worker_of(UID) {
+            break found;
+        }
+        assert!(Instant::now() < deadline, "nobody works in the home");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let groups = format!("\nGid:\t0\t{UID}\t0\t{UID}\n");
+    for line in [&groups, "\nGroups:\t \n", "\nCapEff:\t0000000000000000\n", "\nNoNewPrivs:\t1\n", "\nThreads:\t1\n"] {
+        assert!(status.contains(line), "not {line:?}: {status}");
+    }
+    // It may take on users and groups again, and nothing else.
+    assert!(status.contains("\nCapPrm:\t00000000000000c0\n"), "{status}");
+    let as_tool = |program: &str, argument: &str| {
+        let mut command = std::process::Command::new(program);
+        command.arg(argument).uid(UID).gid(UID).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    };
+    assert!(!as_tool("kill", "-0").arg(&pid).status().unwrap().success(), "a tool can send it a signal");
+    for file in ["environ", "maps", "mem"] {
+        let read = as_tool("cat", &format!("/proc/{pid}/{file}")).status().unwrap();
+        assert!(!read.success(), "a tool can read its {file}");
+    }
+    // Ended from outside in the middle of an order: the next one takes its place.
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    drop(stalled);
+    until_so(&running, "w", "after the end of who worked in it").await;
     running.stop().await;
 }
 

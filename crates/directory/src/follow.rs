@@ -1,5 +1,8 @@
 //! Following the directory: one snapshot at first, and one after each change.
 //!
+//! After a change what was written is read by itself, which takes a few milliseconds however much there is. What is gone
+//! is not found that way: everything is read soon afterwards.
+//!
 //! A server that offers it tells of each change by itself. One that does not is asked for its change number, which
 //! costs it less than a millisecond and may be done often.
 
@@ -9,7 +12,7 @@ use anyhow::Result;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use hearth_core::directory_entry::Snapshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::bell::Bell;
 use crate::{Connection, Directory};
@@ -20,6 +23,9 @@ const WITHOUT_CHANGE_NUMBER: Duration = Duration::from_secs(60);
 /// How long a server that tells of changes is believed when it says nothing: a connection may be dead and not show it.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long after a change, or the first of several, everything is read.
+const WHOLE: Duration = Duration::from_secs(1);
+
 /// The longest pause between attempts to reach the directory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -27,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// attempt fails; the next item comes from the next attempt, after a pause that grows to 15 s.
 /// `interval` is how often to ask a server that does not tell by itself; 500 ms is a good value.
 pub fn follow(connection: Connection, interval: Duration) -> BoxStream<'static, Result<Snapshot>> {
-    let state = Follower { connection, interval, directory: None, bell: None, failures: 0 };
+    let state = Follower { connection, interval, directory: None, bell: None, last: None, whole_at: None, failures: 0 };
     stream::unfold(state, |mut state| async move {
         let item = state.next().await;
         Some((item, state))
@@ -42,6 +48,10 @@ struct Follower {
     directory: Option<Directory>,
     /// What tells of changes on that connection, where the server offers it.
     bell: Option<Bell>,
+    /// What was given out last.
+    last: Option<Snapshot>,
+    /// When everything is to be read, though nothing more changes.
+    whole_at: Option<Instant>,
     /// How many attempts have failed since the last that did not.
     failures: u32,
 }
@@ -54,20 +64,43 @@ impl Follower {
             sleep(pause(self.interval, self.failures)).await;
         }
         let item = self.attempt().await;
-        if item.is_err() {
-            (self.directory, self.bell) = (None, None);
-            self.failures += 1;
-        } else {
-            self.failures = 0;
+        match &item {
+            Ok(snapshot) => {
+                self.last = Some(snapshot.clone());
+                self.failures = 0;
+            }
+            Err(_) => {
+                (self.directory, self.bell, self.whole_at) = (None, None, None);
+                self.failures += 1;
+            }
         }
         item
     }
 
     async fn attempt(&mut self) -> Result<Snapshot> {
-        if let Some(directory) = &mut self.directory {
-            next_change(directory, &mut self.bell, self.interval).await?;
-            return directory.read().await;
+        let Some(directory) = &mut self.directory else { return self.begin().await };
+        loop {
+            let change = next_change(directory, &mut self.bell, self.interval);
+            let changed = match self.whole_at {
+                Some(at) => timeout_at(at, change).await.ok(),
+                None => Some(change.await),
+            };
+            if let (Some(changed), Some(last)) = (changed, &self.last) {
+                changed?;
+                if let Some(snapshot) = directory.read_since(last).await? {
+                    self.whole_at.get_or_insert_with(|| Instant::now() + WHOLE);
+                    return Ok(snapshot);
+                }
+            }
+            self.whole_at = None;
+            let snapshot = directory.read().await?;
+            if self.last.as_ref() != Some(&snapshot) {
+                return Ok(snapshot);
+            }
         }
+    }
+
+    async fn begin(&mut self) -> Result<Snapshot> {
         let mut directory = self.connection.connect().await?;
         // Before the reading, so that what is written meanwhile rings.
         let bell = directory.bell().await?;

@@ -1,6 +1,9 @@
 //! Reading everything, and asking cheaply whether anything changed.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
+use hearth_core::ToolName;
 use hearth_core::directory_entry::snapshot::{self, ATTRIBUTES};
 use hearth_core::directory_entry::{Entry, Person, Refused, Snapshot};
 use ldap3::Scope;
@@ -9,6 +12,12 @@ use crate::session::Directory;
 
 /// How often a reading is begun again because somebody wrote meanwhile.
 const READINGS: usize = 3;
+
+/// Of how many tools what was written is read by itself.
+const MOST_NAMES: usize = 16;
+
+/// The group of the administrators, after the project's name.
+const ADMINS: &str = "admin";
 
 impl Directory {
     /// Reads all tools and administrators, or fails; a part is never given out.
@@ -26,6 +35,36 @@ impl Directory {
             before = after;
         }
         bail!("the directory was not read")
+    }
+
+    /// What follows `last`, the snapshot that was given out last, where all that was written since is in the entries of
+    /// a few tools. Nothing where it is not, or where that cannot be told: then everything has to be read. An entry that
+    /// is gone leaves no trace here, so everything has to be read from time to time all the same.
+    pub async fn read_since(&mut self, last: &Snapshot) -> Result<Option<Snapshot>> {
+        // Several numbers are those of several writers, of which each counts for itself.
+        let Some(since) = self.seen.clone().filter(|seen| !seen.contains(' ')) else { return Ok(None) };
+        let now = self.change_number().await?;
+        let (accounts, groups) = (self.platform.directory.tool_accounts(), self.platform.directory.tool_groups());
+        let written = format!("(&(|(objectClass=posixAccount)(objectClass=posixGroup))(entryCSN>={since}))");
+        let mut entries = self.search(&accounts, Scope::OneLevel, &written, &["cn"]).await?;
+        entries.extend(self.search(&groups, Scope::OneLevel, &written, &["cn"]).await?);
+        let project = format!("{}.", self.platform.directory.project);
+        let common_names = entries.iter().filter_map(|entry| entry.attributes.get("cn")).flatten();
+        let texts: BTreeSet<&str> = common_names.filter_map(|name| name.strip_prefix(&project)).collect();
+        let names: BTreeSet<ToolName> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        if names.is_empty() || names.len() != texts.len() || names.len() > MOST_NAMES || texts.contains(ADMINS) {
+            return Ok(None);
+        }
+        // Names of tools have no characters that mean something in a filter.
+        let named: String = names.iter().map(|name| format!("(cn={project}{name})")).collect();
+        let of = |class: &str| format!("(&(objectClass={class})(|{named}))");
+        let accounts = self.search(&accounts, Scope::OneLevel, &of("posixAccount"), ATTRIBUTES).await?;
+        let groups = self.search(&groups, Scope::OneLevel, &of("posixGroup"), ATTRIBUTES).await?;
+        let renewed = snapshot::renewed(&self.platform, last, &names, &accounts, &groups);
+        if renewed.is_some() {
+            self.seen = now;
+        }
+        Ok(renewed)
     }
 
     /// Whether anything was written since the last [`Self::read`]. A server that does not say counts as changed.
@@ -55,10 +94,10 @@ impl Directory {
     }
 
     async fn read_once(&mut self) -> Result<Snapshot> {
-        let (accounts, groups) = self.tool_entries().await?;
+        let (accounts, groups) = self.tool_entries(ATTRIBUTES).await?;
         // The first entries have the administrators' group, so an answer without it comes from a directory that
         // hides entries from us, or from another one: to believe it would be to believe that all tools are gone.
-        let admins = format!("{}.admin", self.platform.directory.project);
+        let admins = format!("{}.{ADMINS}", self.platform.directory.project);
         let has_admins = |group: &Entry| group.attributes.get("cn").is_some_and(|names| names.contains(&admins));
         if !groups.iter().any(has_admins) {
             let place = self.platform.directory.tool_groups();
@@ -68,10 +107,10 @@ impl Directory {
     }
 
     /// The entries directly below the places of tool accounts and of tool groups.
-    pub(crate) async fn tool_entries(&mut self) -> Result<(Vec<Entry>, Vec<Entry>)> {
+    pub(crate) async fn tool_entries(&mut self, attributes: &[&str]) -> Result<(Vec<Entry>, Vec<Entry>)> {
         let (accounts, groups) = (self.platform.directory.tool_accounts(), self.platform.directory.tool_groups());
-        let accounts = self.search(&accounts, Scope::OneLevel, "(objectClass=posixAccount)", ATTRIBUTES).await?;
-        let groups = self.search(&groups, Scope::OneLevel, "(objectClass=posixGroup)", ATTRIBUTES).await?;
+        let accounts = self.search(&accounts, Scope::OneLevel, "(objectClass=posixAccount)", attributes).await?;
+        let groups = self.search(&groups, Scope::OneLevel, "(objectClass=posixGroup)", attributes).await?;
         Ok((accounts, groups))
     }
 

@@ -268,7 +268,7 @@ impl Directory {
     }
 
     async fn free_number(&mut self) -> Result<u32> {
-        let (accounts, groups) = self.tool_entries().await?;
+        let (accounts, groups) = self.tool_entries(&["uidNumber", "gidNumber"]).await?;
         let numbers = |entries: &[Entry], attribute: &str| -> Vec<u32> {
             let values = entries.iter().filter_map(|entry| entry.attributes.get(attribute)).flatten();
             values.filter_map(|value| value.parse().ok()).collect()

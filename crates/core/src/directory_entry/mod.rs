@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub admins: BTreeSet<String>,
     /// What could not be used, and why.
     pub refused: Vec<Refused>,
+    /// User numbers of accounts that could not be used, and perhaps of some that are gone: no tool may have them.
+    pub unusable_uids: BTreeSet<u32>,
 }
 
 /// An entry, or a part of one, that could not be used.

@@ -34,16 +34,60 @@ pub fn snapshot(platform: &Platform, accounts: &[Entry], groups: &[Entry]) -> Sn
     let mut groups = by_name(platform, groups, &mut snapshot.refused);
     let accounts = by_name(platform, accounts, &mut snapshot.refused);
     read_admins(platform, &mut groups, &mut snapshot);
+    read_tools(platform, &accounts, &groups, &mut snapshot);
+    snapshot
+}
+
+/// The snapshot that follows `last` when nothing was written but entries of these tools: `accounts` and `groups` are all
+/// that have one of the names. Nothing where that does not tell the whole of it: a tool is gone, or what is written
+/// bears on others.
+pub fn renewed(
+    platform: &Platform,
+    last: &Snapshot,
+    names: &BTreeSet<ToolName>,
+    accounts: &[Entry],
+    groups: &[Entry],
+) -> Option<Snapshot> {
+    let mut part = Snapshot::default();
+    let groups = by_name(platform, groups, &mut part.refused);
+    let accounts = by_name(platform, accounts, &mut part.refused);
+    read_tools(platform, &accounts, &groups, &mut part);
+    let is_named = |refused: &Refused| refused.tool.as_ref().is_some_and(|tool| names.contains(tool));
+    let is_there = |name: &ToolName| groups.contains_key(name.as_str()) || accounts.contains_key(name.as_str());
+    let others = || last.tools.values().filter(|tool| !names.contains(&tool.name));
+    let numbers: BTreeSet<u32> = accounts.values().filter_map(|entry| number(entry, "uidNumber").ok()).collect();
+    // Whoever shares a number with one of these may no longer do so.
+    let is_shared = |refused: &Refused| matches!(refused.reason, Refusal::SharedUid { .. });
+    let tells_all = names.iter().all(is_there)
+        && part.tools.keys().all(|name| names.contains(name))
+        && part.refused.iter().all(is_named)
+        && !others().any(|tool| numbers.contains(&tool.uid))
+        && numbers.is_disjoint(&last.unusable_uids)
+        && !last.refused.iter().any(is_shared);
+    if !tells_all {
+        return None;
+    }
+    let tools = others().map(|tool| (tool.name.clone(), tool.clone())).chain(part.tools).collect();
+    let refused = last.refused.iter().filter(|refused| !is_named(refused)).cloned().chain(part.refused).collect();
+    let unusable_uids = last.unusable_uids.union(&part.unusable_uids).copied().collect();
+    Some(Snapshot { tools, admins: last.admins.clone(), refused, unusable_uids })
+}
+
+fn read_tools(
+    platform: &Platform,
+    accounts: &BTreeMap<String, &Entry>,
+    groups: &BTreeMap<String, &Entry>,
+    snapshot: &mut Snapshot,
+) {
     let mut uids: BTreeMap<u32, Vec<&Entry>> = BTreeMap::new();
     for entry in accounts.values() {
         if let Ok(uid) = number(entry, "uidNumber") {
             uids.entry(uid).or_default().push(entry);
         }
     }
-    let mut names: BTreeSet<String> = accounts.keys().cloned().collect();
-    names.extend(groups.keys().cloned());
+    let names: BTreeSet<&String> = accounts.keys().chain(groups.keys()).collect();
     for text in names {
-        let (account, group) = (accounts.get(&text).copied(), groups.get(&text).copied());
+        let (account, group) = (accounts.get(text).copied(), groups.get(text).copied());
         let Some(entry) = account.or(group) else { continue };
         let name = match text.parse::<ToolName>() {
             Ok(name) => name,
@@ -61,7 +105,8 @@ pub fn snapshot(platform: &Platform, accounts: &[Entry], groups: &[Entry]) -> Sn
             Err(reason) => snapshot.refused.push(Refused { dn: entry.dn.clone(), tool: Some(name), reason }),
         }
     }
-    snapshot
+    let used: BTreeSet<u32> = snapshot.tools.values().map(|tool| tool.uid).collect();
+    snapshot.unusable_uids = uids.into_keys().filter(|uid| !used.contains(uid)).collect();
 }
 
 /// Reads a person's entry.

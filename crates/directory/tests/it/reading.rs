@@ -191,6 +191,39 @@ async fn each_change_is_noticed_and_outages_are_survived() {
     until(&mut stream, "c").await;
 }
 
+#[tokio::test]
+async fn what_was_written_is_read_by_itself_and_what_is_gone_soon_after() {
+    let slapd = Slapd::start();
+    let mut writer = slapd.with_people().await;
+    let mut reader = slapd.as_reader().connect().await.unwrap();
+    writer.create_tool(&tool("a")).await.unwrap();
+    let first = reader.read().await.unwrap();
+    writer.create_tool(&tool("b")).await.unwrap();
+    writer.disable_tool(&"a".parse().unwrap(), "2026-11-25T00:00:00Z".parse().unwrap()).await.unwrap();
+    let second = reader.read_since(&first).await.unwrap().expect("only entries of tools were written");
+    assert_eq!(second, reader.read().await.unwrap());
+    assert_ne!(second, first);
+
+    let mut stream = follow(slapd.as_reader(), NEVER);
+    until(&mut stream, "b").await;
+    let mut raw = slapd.raw("admin", "the writer's").await;
+    for dn in ["uid=tools.b,ou=people,ou=servicegroups", "cn=tools.b,ou=servicegroups"] {
+        raw.delete(&format!("{dn},{BASE}")).await.unwrap().success().unwrap();
+    }
+    // What is written at the same time does not hide it.
+    writer.create_tool(&tool("c")).await.unwrap();
+    let gone = timeout(DEADLINE, async {
+        loop {
+            let snapshot = stream.next().await.unwrap().unwrap();
+            if !snapshot.tools.contains_key(&"b".parse().unwrap()) {
+                return snapshot;
+            }
+        }
+    });
+    let names: Vec<String> = gone.await.unwrap().tools.keys().map(ToString::to_string).collect();
+    assert!(names.contains(&"a".to_owned()), "{names:?}");
+}
+
 /// So seldom that a change which is seen was not asked for.
 const NEVER: Duration = Duration::from_secs(3600);
 

@@ -199,3 +199,75 @@ fn people() {
     assert_eq!((found.full_name.as_str(), found.home.as_str(), found.ssh_keys.len()), ("Member One", "/home/m1", 2));
     assert_eq!(person(&entry("ou=servicegroups", &["ou: x"])), Err(Refusal::Missing("uid")));
 }
+
+/// What may be written of one tool: its number, its group's, whether its home is right, whether each of its entries is
+/// there, and who maintains it.
+type Written = (u32, u32, bool, bool, bool, usize);
+
+fn entries_of(index: usize, written: &Written) -> (Option<Entry>, Option<Entry>) {
+    let &(uid, gid, at_home, has_account, has_group, members) = written;
+    let name = char::from(b'a' + u8::try_from(index).unwrap()).to_string();
+    let mut own = account(&name, uid);
+    if !at_home {
+        own = with(own, "homeDirectory", &["/elsewhere"]);
+    }
+    let members = ["uid=m1,ou=people", "uid=m2,ou=people", "nobody"].get(..members).unwrap();
+    (has_account.then_some(own), has_group.then(|| group(&name, gid, members)))
+}
+
+proptest::proptest! {
+    /// What is read of a few tools alone comes to what reading everything would, or to nothing.
+    #[test]
+    fn a_renewed_snapshot_is_what_all_entries_say(
+        before in proptest::array::uniform4((50000_u32..50004, 50000_u32..50004, any_mostly(), any_mostly(), any_mostly(), 0_usize..4)),
+        after in proptest::array::uniform4((50000_u32..50004, 50000_u32..50004, any_mostly(), any_mostly(), any_mostly(), 0_usize..4)),
+        changes in proptest::array::uniform4(proptest::bool::weighted(0.4)),
+    ) {
+        let platform = platform();
+        let admin = group("admin", 501, &["uid=root1,ou=people"]);
+        let read = |written: &[Written; 4], only: &[bool; 4]| {
+            let each = written.iter().enumerate().filter(|(index, _)| only[*index]);
+            let (accounts, groups): (Vec<_>, Vec<_>) = each.map(|(index, written)| entries_of(index, written)).unzip();
+            (accounts.into_iter().flatten().collect::<Vec<_>>(), groups.into_iter().flatten().collect::<Vec<_>>())
+        };
+        let whole = |written: &[Written; 4]| {
+            let (accounts, groups) = read(written, &[true; 4]);
+            snapshot(&platform, &accounts, &[groups, vec![admin.clone()]].concat())
+        };
+        let mut now = before;
+        (0..4).filter(|&index| changes[index]).for_each(|index| now[index] = after[index]);
+        let names = (0..4).filter(|&index| changes[index]).map(|index| ["a", "b", "c", "d"][index].parse().unwrap());
+        let (accounts, groups) = read(&now, &changes);
+        if let Some(mut renewed) = renewed(&platform, &whole(&before), &names.collect(), &accounts, &groups) {
+            let mut all = whole(&now);
+            for snapshot in [&mut renewed, &mut all] {
+                snapshot.refused.sort_by_key(|refused| format!("{refused:?}"));
+            }
+            proptest::prop_assert!(renewed.unusable_uids.is_superset(&all.unusable_uids));
+            renewed.unusable_uids.clone_from(&all.unusable_uids);
+            proptest::prop_assert_eq!(renewed, all);
+        }
+    }
+}
+
+fn any_mostly() -> impl proptest::strategy::Strategy<Value = bool> {
+    proptest::bool::weighted(0.9)
+}
+
+#[test]
+fn a_snapshot_is_renewed_where_that_tells_all() {
+    let platform = platform();
+    let admin = group("admin", 501, &["uid=root1,ou=people"]);
+    let last = snapshot(&platform, &[account("a", 50000)], &[admin, group("a", 50000, &[])]);
+    let renew = |name: &str, accounts: &[Entry], groups: &[Entry]| {
+        renewed(&platform, &last, &[name.parse().unwrap()].into(), accounts, groups)
+    };
+    let names = |snapshot: &Snapshot| snapshot.tools.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let new = renew("b", &[account("b", 50001)], &[group("b", 50001, &["uid=m1,ou=people"])]).unwrap();
+    assert_eq!((names(&new), new.admins.len()), (vec!["a".to_owned(), "b".to_owned()], 1));
+    // Half made: it exists, and is no tool.
+    let half = renew("b", &[], &[group("b", 50001, &[])]).unwrap();
+    assert_eq!((names(&half), half.refused.len()), (vec!["a".to_owned()], 1));
+    assert_eq!(renew("a", &[], &[]), None, "what is gone is for a whole reading");
+    assert_eq!(renew("b", &[account("b", 50000)], &[group("b", 50000, &[])]), None, "a number of two bears on both");
+}

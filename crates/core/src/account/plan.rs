@@ -288,12 +288,12 @@ impl Planner<'_> {
     /// Limits, and then the quota: it counts what the limits give to pods that ask for nothing.
     fn bounds(&mut self) {
         let was = |present: bool| if present { Was::Ours } else { Was::Absent };
-        let found = self.corner.and_then(|corner| corner.limits.as_ref());
+        let found = self.corner.and_then(|corner| corner.limits.as_deref());
         let limits = objects::limits(&self.tool.name, self.given.quotas);
         if found != limits.spec.as_ref() {
             self.actions.push(Action::ApplyLimits(limits, was(found.is_some())));
         }
-        let found = self.corner.and_then(|corner| corner.quota.as_ref());
+        let found = self.corner.and_then(|corner| corner.quota.as_deref());
         let quota = objects::quota(&self.tool.name, self.given.quotas);
         if found != quota.spec.as_ref() {
             self.actions.push(Action::ApplyQuota(quota, was(found.is_some())));
@@ -302,7 +302,7 @@ impl Planner<'_> {
 
     fn binding(&mut self, identity: &Identity) {
         let binding = objects::binding(identity);
-        match self.corner.and_then(|corner| corner.binding.as_ref()) {
+        match self.corner.and_then(|corner| corner.binding.as_deref()) {
             None => self.actions.push(Action::ApplyBinding(binding, Was::Absent)),
             // What a binding gives cannot be changed.
             Some(found) if found.role != binding.role_ref => {

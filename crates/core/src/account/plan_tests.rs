@@ -1,6 +1,7 @@
 //! Plans against a model of the cluster: what is planned is applied to the model, and planned again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
@@ -131,7 +132,7 @@ impl World {
                 self.namespaces_made += 1;
                 let corner = Corner {
                     uid: format!("uid-{}", self.namespaces_made),
-                    labels: object.metadata.labels.clone().unwrap(),
+                    labels: Arc::new(object.metadata.labels.clone().unwrap()),
                     ..Corner::default()
                 };
                 self.cluster.namespaces.insert(tool.clone(), corner);
@@ -140,12 +141,12 @@ impl World {
             Action::ApplyQuota(object, was) => {
                 let corner = corner.unwrap();
                 assert_eq!(*was == Was::Ours, corner.quota.is_some());
-                corner.quota = object.spec.clone();
+                corner.quota = object.spec.clone().map(Arc::new);
             }
-            Action::ApplyLimits(object, _) => corner.unwrap().limits = object.spec.clone(),
+            Action::ApplyLimits(object, _) => corner.unwrap().limits = object.spec.clone().map(Arc::new),
             Action::ApplyBinding(object, _) => {
                 let subjects = object.subjects.clone().unwrap();
-                corner.unwrap().binding = Some(Binding { role: object.role_ref.clone(), subjects });
+                corner.unwrap().binding = Some(Arc::new(Binding { role: object.role_ref.clone(), subjects }));
             }
             Action::DeleteBinding(_) => corner.unwrap().binding = None,
             Action::Stop => assert!(corner.unwrap().binding.is_none(), "{tool} could start things again"),
@@ -203,9 +204,9 @@ impl World {
 fn apply_namespace(corner: &mut Corner, object: &Namespace) {
     assert!(object.metadata.uid.as_ref().is_none_or(|uid| *uid == corner.uid));
     let annotations = object.metadata.annotations.clone().unwrap();
-    corner.annotations.retain(|key, _| !objects::ANNOTATIONS.contains(&key.as_str()));
-    corner.annotations.extend(annotations);
-    corner.labels.extend(object.metadata.labels.clone().unwrap());
+    Arc::make_mut(&mut corner.annotations).retain(|key, _| !objects::ANNOTATIONS.contains(&key.as_str()));
+    Arc::make_mut(&mut corner.annotations).extend(annotations);
+    Arc::make_mut(&mut corner.labels).extend(object.metadata.labels.clone().unwrap());
 }
 
 fn name(text: &str) -> ToolName {
@@ -417,12 +418,12 @@ fn certificates_are_renewed_in_time_and_spread() {
 fn replacing_the_epoch_replaces_binding_and_certificate() {
     let mut world = World::with_tools(&["a"]);
     world.settle();
-    world.corner("a").annotations.remove(names::annotation::EPOCH);
+    Arc::make_mut(&mut world.corner("a").annotations).remove(names::annotation::EPOCH);
     let plan = world.settle();
     assert_eq!(World::kinds(&plan, "a"), ["apply-namespace", "apply-binding", "issue-certificate"]);
-    world.corner("a").annotations.remove(names::annotation::REGISTRY_CREDENTIAL);
+    Arc::make_mut(&mut world.corner("a").annotations).remove(names::annotation::REGISTRY_CREDENTIAL);
     assert_eq!(World::kinds(&world.settle(), "a"), ["write-credential", "apply-namespace"]);
-    world.corner("a").binding.as_mut().unwrap().role.name = "cluster-admin".to_owned();
+    Arc::make_mut(world.corner("a").binding.as_mut().unwrap()).role.name = "cluster-admin".to_owned();
     assert_eq!(World::kinds(&world.settle(), "a"), ["delete-binding", "apply-binding"]);
 }
 
@@ -520,8 +521,10 @@ fn happen(world: &mut World, event: &Event) {
                 Event::LoseObject(_, 1) => corner.limits = None,
                 Event::LoseObject(_, 2) => corner.binding = None,
                 Event::LoseObject(..) => corner.quota = Some(Default::default()),
-                Event::LoseAnnotation(_, key) => drop(corner.annotations.remove(objects::ANNOTATIONS[key])),
-                Event::LoseLabel(_) => drop(corner.labels.remove(names::label::TENANCY)),
+                Event::LoseAnnotation(_, key) => {
+                    drop(Arc::make_mut(&mut corner.annotations).remove(objects::ANNOTATIONS[key]))
+                }
+                Event::LoseLabel(_) => drop(Arc::make_mut(&mut corner.labels).remove(names::label::TENANCY)),
                 _ => corner.terminating = true,
             }
         }

@@ -1,6 +1,7 @@
 //! What was observed of the cluster and of the homes: the material of a plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{LimitRangeSpec, ResourceQuotaSpec};
@@ -19,7 +20,8 @@ pub struct ClusterState {
     pub homes: BTreeMap<ToolName, Home>,
 }
 
-/// A namespace, and what the platform keeps in it.
+/// A namespace, and what the platform keeps in it. There are thousands, alike for the most part: what is alike may be
+/// shared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Corner {
     /// `metadata.uid`: another namespace of the same name has another.
@@ -27,15 +29,15 @@ pub struct Corner {
     /// Whether the namespace is being deleted.
     pub terminating: bool,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Arc<BTreeMap<String, String>>,
     /// The quota of our name and label.
-    pub quota: Option<ResourceQuotaSpec>,
+    pub quota: Option<Arc<ResourceQuotaSpec>>,
     /// The limits of our name and label.
-    pub limits: Option<LimitRangeSpec>,
+    pub limits: Option<Arc<LimitRangeSpec>>,
     /// The role binding of our name and label.
-    pub binding: Option<Binding>,
+    pub binding: Option<Arc<Binding>>,
 }
 
 /// A role binding.

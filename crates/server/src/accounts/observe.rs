@@ -5,6 +5,7 @@
 //! plan the same again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -20,6 +21,13 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client};
+
+/// How many objects a listing asks for at a time: what is read at once is held at once.
+const PAGE: u32 = 100;
+
+/// How many different quotas, and limits, are shared by the tools that have them. There are few: most tools have what
+/// all have.
+const MOST_SHARED: usize = 64;
 
 /// How long one watch lasts; one that is silent for longer is taken for dead.
 const WATCH_SECONDS: u32 = 60;
@@ -53,7 +61,7 @@ pub(super) enum Written {
 
 /// Watches everything that plans depend on.
 pub fn watch(client: &Client) -> BoxStream<'static, Seen> {
-    let all = Config::default().timeout(WATCH_SECONDS);
+    let all = Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     let ours = all.clone().labels(&format!("{}={}", names::label::MANAGED_BY, names::FIELD_MANAGER));
     let namespaces = kube::runtime::watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all);
     let quotas = kube::runtime::watcher(Api::<ResourceQuota>::all(client.clone()), ours.clone());
@@ -102,9 +110,11 @@ struct Shelf<T> {
 #[derive(Debug, Default)]
 pub struct Observed {
     namespaces: Shelf<NamespaceSeen>,
-    quotas: Shelf<Option<ResourceQuotaSpec>>,
-    limits: Shelf<Option<LimitRangeSpec>>,
-    bindings: Shelf<Binding>,
+    quotas: Shelf<Option<Arc<ResourceQuotaSpec>>>,
+    limits: Shelf<Option<Arc<LimitRangeSpec>>>,
+    bindings: Shelf<Arc<Binding>>,
+    shared_quotas: Shared<ResourceQuotaSpec>,
+    shared_limits: Shared<LimitRangeSpec>,
     /// All of it together, kept up with each change, and the homes that were looked at.
     pub(super) state: ClusterState,
 }
@@ -124,9 +134,13 @@ pub enum Concerns {
 struct NamespaceSeen {
     uid: String,
     terminating: bool,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
+    labels: Arc<BTreeMap<String, String>>,
+    annotations: Arc<BTreeMap<String, String>>,
 }
+
+/// Values that many have: each is kept once.
+#[derive(Debug)]
+struct Shared<T>(Vec<Arc<T>>);
 
 impl Observed {
     /// Whether every kind was listed once: before that, nothing can be said to be missing.
@@ -138,8 +152,8 @@ impl Observed {
     pub fn take(&mut self, seen: Seen) -> Concerns {
         let concerns = match seen {
             Seen::Namespace(event) => self.namespaces.take(event, |o| namespace(o.metadata)),
-            Seen::Quota(event) => self.quotas.take(event, quota),
-            Seen::Limits(event) => self.limits.take(event, limits),
+            Seen::Quota(event) => self.quotas.take(event, |o| quota(o, &mut self.shared_quotas)),
+            Seen::Limits(event) => self.limits.take(event, |o| limits(o, &mut self.shared_limits)),
             Seen::Binding(event) => self.bindings.take(event, binding),
             Seen::Failed(error) => {
                 tracing::warn!(%error, "a watch of the cluster failed and is begun again");
@@ -162,8 +176,8 @@ impl Observed {
     pub(super) fn wrote(&mut self, tool: &ToolName, written: Written) {
         match written {
             Written::Namespace(metadata) => drop(self.namespaces.put(namespace(metadata))),
-            Written::Quota(object) => drop(self.quotas.put(quota(object))),
-            Written::Limits(object) => drop(self.limits.put(limits(object))),
+            Written::Quota(object) => drop(self.quotas.put(quota(object, &mut self.shared_quotas))),
+            Written::Limits(object) => drop(self.limits.put(limits(object, &mut self.shared_limits))),
             Written::Binding(object) => drop(self.bindings.put(binding(object))),
             Written::NoBinding => drop(self.bindings.items.remove(tool)),
             Written::NamespaceDeleted => {
@@ -206,7 +220,7 @@ impl Observed {
 type Read<T> = Option<(ToolName, u64, T)>;
 
 impl<T> Shelf<T> {
-    fn take<K>(&mut self, event: Event<K>, read: impl Fn(K) -> Read<T>) -> Concerns {
+    fn take<K>(&mut self, event: Event<K>, mut read: impl FnMut(K) -> Read<T>) -> Concerns {
         match event {
             Event::Init => {
                 self.listing.clear();
@@ -250,6 +264,29 @@ impl<T> Shelf<T> {
     }
 }
 
+impl<T: PartialEq> Shared<T> {
+    /// The one that is kept of this value.
+    fn one(&mut self, value: T) -> Arc<T> {
+        if let Some(known) = self.0.iter().find(|known| ***known == value) {
+            return known.clone();
+        }
+        if self.0.len() >= MOST_SHARED {
+            // Nobody has some of them any more.
+            self.0.retain(|known| Arc::strong_count(known) > 1);
+            self.0.truncate(MOST_SHARED / 2);
+        }
+        let value = Arc::new(value);
+        self.0.push(value.clone());
+        value
+    }
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
         Self { items: BTreeMap::new(), listing: BTreeSet::new(), complete: false }
@@ -261,25 +298,26 @@ fn namespace(metadata: ObjectMeta) -> Read<NamespaceSeen> {
     let seen = NamespaceSeen {
         uid: metadata.uid.unwrap_or_default(),
         terminating: metadata.deletion_timestamp.is_some(),
-        labels: metadata.labels.unwrap_or_default(),
-        annotations: metadata.annotations.unwrap_or_default(),
+        labels: Arc::new(metadata.labels.unwrap_or_default()),
+        annotations: Arc::new(metadata.annotations.unwrap_or_default()),
     };
     Some((tool, version(metadata.resource_version.as_deref()), seen))
 }
 
-fn quota(object: ResourceQuota) -> Read<Option<ResourceQuotaSpec>> {
+fn quota(object: ResourceQuota, shared: &mut Shared<ResourceQuotaSpec>) -> Read<Option<Arc<ResourceQuotaSpec>>> {
     let (tool, version) = owned(&object.metadata, ToolName::namespace)?;
-    Some((tool, version, object.spec))
+    Some((tool, version, object.spec.map(|spec| shared.one(spec))))
 }
 
-fn limits(object: LimitRange) -> Read<Option<LimitRangeSpec>> {
+fn limits(object: LimitRange, shared: &mut Shared<LimitRangeSpec>) -> Read<Option<Arc<LimitRangeSpec>>> {
     let (tool, version) = owned(&object.metadata, ToolName::namespace)?;
-    Some((tool, version, object.spec))
+    Some((tool, version, object.spec.map(|spec| shared.one(spec))))
 }
 
-fn binding(object: RoleBinding) -> Read<Binding> {
+fn binding(object: RoleBinding) -> Read<Arc<Binding>> {
     let (tool, version) = owned(&object.metadata, objects::binding_name)?;
-    Some((tool, version, Binding { role: object.role_ref, subjects: object.subjects.unwrap_or_default() }))
+    let binding = Binding { role: object.role_ref, subjects: object.subjects.unwrap_or_default() };
+    Some((tool, version, Arc::new(binding)))
 }
 
 /// The tool of an object in a tool's namespace, if it has the name that ours has there.

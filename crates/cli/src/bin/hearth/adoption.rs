@@ -125,7 +125,7 @@ where
 }
 
 fn is_ours(metadata: &ObjectMeta) -> bool {
-    Corner { labels: metadata.labels.clone().unwrap_or_default(), ..Corner::default() }.is_ours()
+    Corner { labels: metadata.labels.clone().unwrap_or_default().into(), ..Corner::default() }.is_ours()
 }
 
 // === impl Candidate ===

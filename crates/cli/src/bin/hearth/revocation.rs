@@ -30,7 +30,7 @@ pub async fn revoke(client: kube::Client, platform: &Platform, tool: &ToolName) 
             "the tool '{tool}' has no namespace yet, and so no credentials; 'hearth tool show {tool}' says what it has"
         )
     };
-    let labels = found.metadata.labels.unwrap_or_default();
+    let labels = found.metadata.labels.unwrap_or_default().into();
     if !(Corner { labels, ..Corner::default() }).is_ours() {
         bail!("the namespace {name} was made by somebody else: what opens it is theirs to revoke");
     }

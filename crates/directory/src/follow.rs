@@ -1,7 +1,7 @@
 //! Following the directory: one snapshot at first, and one after each change.
 //!
-//! After a change what was written is read by itself, which takes a few milliseconds however much there is. What is gone
-//! is not found that way: everything is read soon afterwards.
+//! Where a server tells that entries were written and nothing else, these are read by themselves, which takes a few
+//! milliseconds however many there are. After anything else everything is read, and now and then in any case.
 //!
 //! A server that offers it tells of each change by itself. One that does not is asked for its change number, which
 //! costs it less than a millisecond and may be done often.
@@ -23,8 +23,8 @@ const WITHOUT_CHANGE_NUMBER: Duration = Duration::from_secs(60);
 /// How long a server that tells of changes is believed when it says nothing: a connection may be dead and not show it.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long after a change, or the first of several, everything is read.
-const WHOLE: Duration = Duration::from_secs(1);
+/// How long after a change, or the first of several, everything is read, whatever was told of it.
+const WHOLE: Duration = Duration::from_secs(60);
 
 /// The longest pause between attempts to reach the directory.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -81,16 +81,15 @@ impl Follower {
         let Some(directory) = &mut self.directory else { return self.begin().await };
         loop {
             let change = next_change(directory, &mut self.bell, self.interval);
-            let changed = match self.whole_at {
-                Some(at) => timeout_at(at, change).await.ok(),
-                None => Some(change.await),
+            let change = match self.whole_at {
+                Some(at) => timeout_at(at, change).await.unwrap_or(Ok(Change::Any))?,
+                None => change.await?,
             };
-            if let (Some(changed), Some(last)) = (changed, &self.last) {
-                changed?;
-                if let Some(snapshot) = directory.read_since(last).await? {
-                    self.whole_at.get_or_insert_with(|| Instant::now() + WHOLE);
-                    return Ok(snapshot);
-                }
+            if let (Change::Written, Some(last)) = (change, &self.last)
+                && let Some(snapshot) = directory.read_since(last).await?
+            {
+                self.whole_at.get_or_insert_with(|| Instant::now() + WHOLE);
+                return Ok(snapshot);
             }
             self.whole_at = None;
             let snapshot = directory.read().await?;
@@ -110,27 +109,36 @@ impl Follower {
     }
 }
 
+/// What is known of a change.
+enum Change {
+    /// Entries were added or modified.
+    Written,
+    /// Anything.
+    Any,
+}
+
 /// Returns when the directory should be read again.
-async fn next_change(directory: &mut Directory, bell: &mut Option<Bell>, interval: Duration) -> Result<()> {
+async fn next_change(directory: &mut Directory, bell: &mut Option<Bell>, interval: Duration) -> Result<Change> {
     while let Some(ringing) = bell {
         match timeout(SILENCE, ringing.rings()).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(true)) => return Ok(Change::Written),
+            Ok(Ok(false)) => return Ok(Change::Any),
             Ok(Err(error)) => {
                 tracing::warn!(error = format!("{error:#}"), "the directory is asked for changes from now on");
                 *bell = None;
             }
-            Err(_) if directory.changed().await? => return Ok(()),
+            Err(_) if directory.changed().await? => return Ok(Change::Any),
             Err(_) => (),
         }
     }
     if !directory.tells_changes() {
         sleep(WITHOUT_CHANGE_NUMBER).await;
-        return Ok(());
+        return Ok(Change::Any);
     }
     loop {
         sleep(interval).await;
         if directory.changed().await? {
-            return Ok(());
+            return Ok(Change::Any);
         }
     }
 }

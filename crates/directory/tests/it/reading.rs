@@ -192,7 +192,7 @@ async fn each_change_is_noticed_and_outages_are_survived() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_read_by_itself_and_what_is_gone_soon_after() {
+async fn what_was_written_is_read_by_itself_and_what_is_gone_is_noticed() {
     let slapd = Slapd::start();
     let mut writer = slapd.with_people().await;
     let mut reader = slapd.as_reader().connect().await.unwrap();

@@ -1,6 +1,7 @@
 //! Carries out one tool's actions, in their order, until one fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hearth_core::account::kubeconfig::Server;
@@ -9,6 +10,7 @@ use hearth_core::account::plan::{Action, Given, Was};
 use hearth_core::account::quotas::Quotas;
 use hearth_core::account::state::Home;
 use hearth_core::{Platform, ToolName, names};
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -35,13 +37,20 @@ pub struct Context {
     pub api_ca: Arc<str>,
     /// The tools' homes.
     pub homes: Homes,
+    /// How long to wait for a certificate.
+    pub signing: Duration,
+    /// What says the time.
+    pub clock: fn() -> Timestamp,
 }
+
+/// How long to wait for a certificate. The signer answers within milliseconds when it runs.
+pub const SIGNING: Duration = Duration::from_secs(30);
 
 impl Context {
     /// What a plan is made with, now.
     pub(super) fn given(&self) -> Given<'_> {
         let Self { platform, quotas, api_ca, .. } = self;
-        Given { platform, quotas, api_ca, now: crate::clock::now() }
+        Given { platform, quotas, api_ca, now: (self.clock)() }
     }
 }
 
@@ -113,8 +122,8 @@ impl Work<'_> {
             Action::Start => workloads::start(&self.context.client, &namespace).await?,
             Action::MakeHome(uid) => self.outcome.home = Some(self.context.homes.make(&tool, uid).await?),
             Action::IssueCertificate { uid, identity } => {
-                let Context { client, platform, api_ca, homes, .. } = self.context;
-                let pair = certificate::issue(client, &identity, platform.tools.certificate_days).await?;
+                let Context { client, platform, api_ca, homes, signing, .. } = self.context;
+                let pair = certificate::issue(client, &identity, platform.tools.certificate_days, *signing).await?;
                 let api = &platform.api;
                 let server =
                     Server { url: api.server.clone(), tls_name: api.name.clone(), ca: api_ca.as_ref().to_owned() };

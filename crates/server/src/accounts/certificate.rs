@@ -19,15 +19,17 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256
 
 use super::fresh;
 
-/// How long to wait for a certificate. The signer answers within milliseconds when it runs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// X.520 organizationName. The library keeps one value for each kind of attribute; by its number the second
 /// organisation counts as another kind, and is written the same.
 const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 
-/// Gets a certificate that is valid for `days`.
-pub(super) async fn issue(client: &kube::Client, identity: &Identity, days: u32) -> Result<KeyPair> {
+/// Gets a certificate that is valid for `days`, within this time.
+pub(super) async fn issue(
+    client: &kube::Client,
+    identity: &Identity,
+    days: u32,
+    patience: Duration,
+) -> Result<KeyPair> {
     let (request, key) = request(&identity.subject())?;
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let name = format!("{}-{}", identity.tool.namespace(), fresh::suffix());
@@ -48,12 +50,12 @@ pub(super) async fn issue(client: &kube::Client, identity: &Identity, days: u32)
     };
     let parameters = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let created = api.create(&parameters, &object).await.context("failed to request a certificate")?;
-    let outcome = tokio::time::timeout(PATIENCE, signed(&api, &name, created)).await;
+    let outcome = tokio::time::timeout(patience, signed(&api, &name, created)).await;
     if let Err(error) = api.delete(&name, &DeleteParams::default()).await {
         tracing::warn!(request = name, %error, "a certificate request could not be deleted");
     }
     let certificate = outcome.with_context(|| {
-        format!("no certificate was issued within {PATIENCE:?}: is the role signer running, and the cluster's signer?")
+        format!("no certificate was issued within {patience:?}: is the role signer running, and the cluster's signer?")
     })??;
     Ok(KeyPair { certificate, key })
 }

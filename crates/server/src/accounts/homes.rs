@@ -84,8 +84,9 @@ impl Homes {
 
     fn make_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
         let parent = self.parent()?;
-        let beside = format!(".new-{tool}-{}", fresh::suffix());
-        let made = make_at(&parent, &beside, uid).and_then(|()| {
+        // One name for each tool: what a making left that was cut off is found by the next.
+        let beside = format!(".new-{tool}");
+        let made = take_away(&parent, &beside).and_then(|()| make_at(&parent, &beside, uid)).and_then(|()| {
             match rustix::fs::renameat_with(&parent, &beside, &parent, tool.as_str(), RenameFlags::NOREPLACE) {
                 // A file system that does not know the flag: nobody else writes in this directory.
                 Err(Errno::INVAL) if self.outside(tool, uid).is_ok_and(|home| home == Some(Home::Missing)) => {
@@ -96,8 +97,7 @@ impl Homes {
             .context("failed to put it in its place")
         });
         if made.is_err() {
-            let _ = rustix::fs::unlinkat(&parent, format!("{beside}/logs"), AtFlags::REMOVEDIR);
-            let _ = rustix::fs::unlinkat(&parent, &beside, AtFlags::REMOVEDIR);
+            let _ = take_away(&parent, &beside);
         }
         made.with_context(|| format!("failed to make the home {}/{tool}", self.root))?;
         Ok(Home::Own(Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing }))
@@ -186,6 +186,26 @@ impl Homes {
             stat.st_mode & 0o7777
         );
         Ok(parent)
+    }
+}
+
+/// Takes away what is left of a home that was begun. One that was given to the tool may hold files of it already, and is
+/// not ours any more: it is put aside.
+fn take_away(parent: &OwnedFd, name: &str) -> Result<()> {
+    let logs = rustix::fs::unlinkat(parent, format!("{name}/logs"), AtFlags::REMOVEDIR);
+    match logs.and_then(|()| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)) {
+        Ok(()) => return Ok(()),
+        Err(Errno::NOENT) => (),
+        Err(_) => {
+            let aside = format!("{name}.left-{}", fresh::suffix());
+            return rustix::fs::renameat(parent, name, parent, &aside)
+                .with_context(|| format!("failed to put {name} aside as {aside}"));
+        }
+    }
+    // Without `logs` there is nothing in it, or it is not there at all.
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("failed to take away {name}, which was left there")),
     }
 }
 

@@ -87,7 +87,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let connection = hearth_directory::Connection::of_role(&platform, &directory_ca, &directory_password);
     let snapshots = hearth_directory::follow(connection, DIRECTORY_INTERVAL);
     let (platform, quotas, api_ca) = (Arc::new(platform), Arc::new(quotas), read(&api_ca)?.into());
-    let context = apply::Context { client: client.clone(), platform, quotas, api_ca, homes };
+    let (signing, clock) = (apply::SIGNING, crate::clock::now as fn() -> _);
+    let context = apply::Context { client: client.clone(), platform, quotas, api_ca, homes, signing, clock };
     if dry_run {
         return print(&preview::preview(&context, snapshots, observe::watch(&client)).await?);
     }

@@ -5,6 +5,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream;
 use hearth_core::account::kubeconfig::{self, Found};
@@ -14,6 +15,7 @@ use hearth_core::{Platform, ToolName};
 use hearth_server::accounts::{apply, controller, homes, metrics, observe};
 use hearth_server::signer;
 use http::Method;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -40,6 +42,16 @@ impl Running {
 
     /// With homes that are there already.
     pub(crate) fn start_in(api: Api, homes: Arc<tempfile::TempDir>) -> Self {
+        Self::start_with(api, homes, apply::SIGNING, hearth_server::clock::now)
+    }
+
+    /// With another patience for certificates, and another clock.
+    pub(crate) fn start_with(
+        api: Api,
+        homes: Arc<tempfile::TempDir>,
+        signing: Duration,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         let platform = platform(&homes.path().display().to_string());
         let (directory, snapshots) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -50,6 +62,8 @@ impl Running {
             platform: Arc::new(platform),
             quotas: Arc::default(),
             api_ca: "the authority".into(),
+            signing,
+            clock,
         };
         let snapshots = stream::unfold(snapshots, |mut receiver| async {
             let snapshot: Snapshot = receiver.recv().await?;

@@ -9,12 +9,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hearth_core::account::kubeconfig::{self, Found};
 use hearth_core::directory_entry::ToolState;
 use hearth_core::names::annotation;
 use http::Method;
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::json;
@@ -197,6 +199,102 @@ async fn a_request_that_is_denied_is_told_of_and_asked_for_again() {
     };
     api.until("an event says so", is_told).await;
     until_whole(&running, "the request is approved").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_never_signed_is_told_of_and_asked_for_again() {
+    let api = Api::new();
+    let is_silent = Arc::new(AtomicBool::new(true));
+    let silent = is_silent.clone();
+    // The signer's approvals go nowhere.
+    api.fail(move |method, path| {
+        let is_approval = method == Method::PUT && path.ends_with("/approval");
+        (is_approval && silent.load(Ordering::Relaxed)).then_some(500)
+    });
+    let homes = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::set_permissions(homes.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let running = Running::start_with(api.clone(), homes, Duration::from_millis(300), hearth_server::clock::now);
+    one(&running);
+    let is_told = |api: &Api| {
+        let events = api.all("events", "tool-a");
+        events.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains("no certificate was issued")))
+    };
+    api.until("an event says so", is_told).await;
+    api.until("the request is taken back", |api| api.count("certificatesigningrequests") == 0).await;
+    is_silent.store(false, Ordering::Relaxed);
+    until_whole(&running, "requests are signed again").await;
+    running.stop().await;
+}
+
+/// So far ahead, in seconds, certificates are due that are good from 1975 to 4096, as those of these tests are.
+const FAR: i64 = 1_500 * 365 * 86_400;
+
+/// How many seconds the clock of the next test is ahead.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+fn jumping_clock() -> Timestamp {
+    hearth_server::clock::now() + SignedDuration::from_secs(AHEAD.load(Ordering::Relaxed))
+}
+
+/// Far ahead every certificate is due as soon as it is there: it is renewed again and again, ever more slowly.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_does_no_harm() {
+    let api = Api::new();
+    let homes = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::set_permissions(homes.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let start = |homes| Running::start_with(api.clone(), homes, Duration::from_secs(30), jumping_clock);
+    let running = start(homes);
+    one(&running);
+    until_whole(&running, "before the jump").await;
+    let requests = |api: &Api| {
+        api.writes()
+            .iter()
+            .filter(|write| write.starts_with("POST") && write.ends_with("/certificatesigningrequests"))
+            .count()
+    };
+    assert_eq!(requests(&api), 1, "{:#?}", api.writes());
+
+    AHEAD.store(FAR, Ordering::Relaxed);
+    let two = || directory(&[("a", 50001, ToolState::Active), ("b", 50002, ToolState::Active)]);
+    let running = start(running.kill().await);
+    running.directory.send(two()).unwrap();
+    api.until("certificates are renewed", |api| requests(api) >= 8).await;
+    until_so(&running, "a", "ahead").await;
+    until_so(&running, "b", "ahead").await;
+    assert!(requests(&api) < 40, "they are renewed without a pause: {:#?}", api.writes());
+
+    AHEAD.store(-40 * 86_400, Ordering::Relaxed);
+    let running = start(running.kill().await);
+    let before = requests(&api);
+    let three =
+        directory(&[("a", 50001, ToolState::Active), ("b", 50002, ToolState::Active), ("c", 50003, ToolState::Active)]);
+    running.directory.send(three).unwrap();
+    for tool in ["a", "b", "c"] {
+        until_so(&running, tool, "behind").await;
+    }
+    assert_eq!(requests(&api), before + 1, "only the new tool gets one: {:#?}", api.writes());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_home_that_was_begun_is_in_nobodys_way() {
+    let running = Running::start(Api::new());
+    let place = running.homes.path();
+    // Cut off before the home was the tool's, and when it was and the tool had gone into it.
+    for name in [".new-a", ".new-b"] {
+        std::fs::create_dir_all(place.join(name).join("logs")).unwrap();
+    }
+    std::fs::write(place.join(".new-b/logs/mine"), "b's").unwrap();
+    let tools = [("a", 50001, ToolState::Active), ("b", 50002, ToolState::Active)];
+    running.directory.send(directory(&tools)).unwrap();
+    until_so(&running, "a", "beside what was left").await;
+    until_so(&running, "b", "beside what was left").await;
+    let hidden = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let hidden: Vec<String> = hidden.filter(|name| name.starts_with('.')).collect();
+    let [left] = hidden.as_slice() else { panic!("{hidden:?}") };
+    assert!(left.starts_with(".new-b.left-"), "{left}");
+    assert_eq!(std::fs::read_to_string(place.join(left).join("logs/mine")).unwrap(), "b's");
     running.stop().await;
 }
 

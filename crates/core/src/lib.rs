@@ -16,6 +16,7 @@ pub mod names;
 pub mod platform;
 pub mod registry;
 pub mod route;
+mod shown;
 pub mod tool_name;
 pub mod webservice;
 

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::shown::shown;
 use serde::{Deserialize, Serialize};
 
 /// Longest name that is accepted, so that `tool-<name>` and names derived from it stay labels.
@@ -63,7 +64,7 @@ pub enum NameError {
     #[error("a tool name needs at least one character")]
     Empty,
     /// The text is longer than the rule allows.
-    #[error("the tool name '{name}' has {} characters; at most {longest} are allowed", name.len())]
+    #[error("the tool name '{}' has {} characters; at most {longest} are allowed", shown(name), name.chars().count())]
     TooLong {
         /// The text.
         name: String,
@@ -72,14 +73,15 @@ pub enum NameError {
     },
     /// A character other than a lower-case letter, a digit or an inner hyphen.
     #[error(
-        "'{name}' is not a tool name: only lower-case letters, digits and hyphens are allowed, and it starts and ends with a letter or digit"
+        "'{}' is not a tool name: only lower-case letters, digits and hyphens are allowed, and it starts and ends with a letter or digit",
+        shown(name)
     )]
     Characters {
         /// The text.
         name: String,
     },
     /// A new name must start with a letter.
-    #[error("the tool name '{name}' must start with a letter")]
+    #[error("the tool name '{}' must start with a letter", shown(name))]
     FirstCharacter {
         /// The text.
         name: String,
@@ -193,7 +195,8 @@ mod tests {
         let rule =
             "only lower-case letters, digits and hyphens are allowed, and it starts and ends with a letter or digit";
         for bad in ["Wiki", "wiki_bot", "-a", "a-", "a.b", "a/b", "é", "a b", "a\n"] {
-            check(bad, Err(&format!("'{bad}' is not a tool name: {rule}")));
+            let shown = bad.replace('\n', "\\n");
+            check(bad, Err(&format!("'{shown}' is not a tool name: {rule}")));
         }
         let long = "a".repeat(33);
         check(&long, Err(&format!("the tool name '{long}' has 33 characters; at most 32 are allowed")));

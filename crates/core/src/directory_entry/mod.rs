@@ -20,6 +20,7 @@ pub mod time;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ToolName;
+use crate::shown::shown;
 
 /// One entry as the server gave it: attribute names in lower case and without options, values as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +114,7 @@ pub enum Refusal {
         count: usize,
     },
     /// An attribute's value is not what the attribute is for.
-    #[error("its {attribute} '{value}' {problem}")]
+    #[error("its {attribute} '{}' {problem}", shown(value))]
     Value {
         /// The attribute.
         attribute: &'static str,
@@ -126,7 +127,7 @@ pub enum Refusal {
     #[error("{0}")]
     Name(#[from] crate::tool_name::NameError),
     /// Several tools have the same number, so none of them may be trusted to own files with it.
-    #[error("its uidNumber {uid} is also that of {others}")]
+    #[error("its uidNumber {uid} is also that of {}", shown(others))]
     SharedUid {
         /// The number.
         uid: u32,
@@ -134,12 +135,12 @@ pub enum Refusal {
         others: String,
     },
     /// Two entries describe the same tool.
-    #[error("the entry {0} describes the same tool")]
+    #[error("the entry {} describes the same tool", shown(_0))]
     Twice(String),
     /// There is no group beside the account.
-    #[error("its group {0} does not exist, so nobody could be its maintainer")]
+    #[error("its group {} does not exist, so nobody could be its maintainer", shown(_0))]
     NoGroup(String),
     /// There is no account beside the group.
-    #[error("its account {0} does not exist")]
+    #[error("its account {} does not exist", shown(_0))]
     NoAccount(String),
 }

@@ -281,7 +281,9 @@ fn one<'a>(entry: &'a Entry, attribute: &'static str) -> Result<&'a str, Refusal
 
 fn number(entry: &Entry, attribute: &'static str) -> Result<u32, Refusal> {
     let text = one(entry, attribute)?;
-    text.parse().map_err(|_| value(attribute, text, "is not a number from 0 to 4294967295"))
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| value(attribute, text, "is not a number from 0 to 4294967295"))
 }
 
 fn value(attribute: &'static str, value: &str, problem: &str) -> Refusal {

@@ -271,3 +271,48 @@ fn a_snapshot_is_renewed_where_that_tells_all() {
     assert_eq!(renew("a", &[], &[]), None, "what is gone is for a whole reading");
     assert_eq!(renew("b", &[account("b", 50000)], &[group("b", 50000, &[])]), None, "a number of two bears on both");
 }
+
+/// Whatever a directory puts into a value, it makes no tool, no path and no line of its own.
+#[test]
+fn hostile_values_are_refused_and_told_on_one_line() {
+    let long = "a".repeat(10 << 10);
+    let admin = group("admin", 501, &["uid=root1,ou=people"]);
+    for name in ["a\nb", "..", "../b", "a/../b", "a\0", "a b", "", "A", "a\u{202e}b", &long] {
+        let snapshot = snapshot(&platform(), &[account(name, 50000)], &[group(name, 50000, &[]), admin.clone()]);
+        assert!(snapshot.tools.is_empty(), "{name:?}");
+        assert!(!snapshot.refused.is_empty(), "{name:?}");
+        told_on_one_line(&snapshot);
+    }
+    for (attribute, value) in [
+        ("homeDirectory", "/data/project/a/../b"),
+        ("homeDirectory", "/data/project/a\n"),
+        ("homeDirectory", "/data/project/a\0"),
+        ("uidNumber", "50000\n"),
+        ("uidNumber", "+50000"),
+        ("uidNumber", "4294967296"),
+        ("gidNumber", "50000\0"),
+        ("pwdAccountLockedTime", "20261122180000Z\nadmin"),
+        ("homeDirectory", &long),
+        ("uidNumber", &long),
+        ("pwdPolicySubentry", &long),
+    ] {
+        let own = with(account("a", 50000), attribute, &[value]);
+        let snapshot = snapshot(&platform(), &[own], &[group("a", 50000, &[]), admin.clone()]);
+        assert!(snapshot.tools.is_empty(), "{attribute}: {value:?}");
+        told_on_one_line(&snapshot);
+    }
+    for member in ["uid=m1\n,ou=people", "uid=m1\0,ou=people", "uid=m,1,ou=people", &long] {
+        let snapshot = snapshot(&platform(), &[account("a", 50000)], &[group("a", 50000, &[member]), admin.clone()]);
+        let tool = snapshot.tools.values().next().unwrap();
+        assert!(tool.maintainers.is_empty(), "{member:?}: {:?}", tool.maintainers);
+        told_on_one_line(&snapshot);
+    }
+}
+
+fn told_on_one_line(snapshot: &Snapshot) {
+    for refused in &snapshot.refused {
+        let told = refused.reason.to_string();
+        assert!(!told.contains(['\n', '\0', '\u{202e}']), "{told:?}");
+        assert!(told.len() < 1000, "{} bytes: {told:.200}", told.len());
+    }
+}

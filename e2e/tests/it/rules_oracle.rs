@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hearth_core::Platform;
 use hearth_core::admission::wire::{self, API_VERSION, KIND};
-use hearth_core::admission::{Request, Rules, Verdict, cel, review_read};
+use hearth_core::admission::{Rules, Verdict, cel, review_read};
 use serde_json::{Value, json};
 
 use crate::control_admission::cases;
@@ -191,18 +191,5 @@ pub(crate) fn reviewed(rules: &Rules, question: &Question, object: &Value, old: 
         json!(old),
     );
     let asked = wire::read(rules, review.as_bytes()).expect("a review");
-    review_read(
-        rules,
-        &Request {
-            operation: asked.operation,
-            group: &asked.resource.group,
-            resource: &asked.resource.resource,
-            subresource: &asked.sub_resource,
-            namespace: &asked.namespace,
-            user: &asked.user_info.username,
-            object: &asked.object,
-            old: Some(&asked.old_object).filter(|old| !old.is_null()),
-            annotations: &question.annotations,
-        },
-    )
+    review_read(rules, &asked.request(&question.annotations))
 }

@@ -103,20 +103,7 @@ fn every_case_is_judged_alike_when_it_is_read_from_a_review() {
         // In the API server's order, and with the object before what is said of it.
         for text in [text(&mut fields.iter()), text(&mut fields.iter().rev())] {
             let asked = wire::read(&rules(), text.as_bytes()).unwrap();
-            let verdict = review_read(
-                &rules(),
-                &Request {
-                    operation: asked.operation,
-                    group: &asked.resource.group,
-                    resource: &asked.resource.resource,
-                    subresource: &asked.sub_resource,
-                    namespace: &asked.namespace,
-                    user: &asked.user_info.username,
-                    object: &asked.object,
-                    old: Some(&asked.old_object).filter(|old| !old.is_null()),
-                    annotations: &annotations(&case.namespace),
-                },
-            );
+            let verdict = review_read(&rules(), &asked.request(&annotations(&case.namespace)));
             assert_eq!(verdict, judge(&case), "{}", case.name);
         }
     }

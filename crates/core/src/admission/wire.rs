@@ -4,6 +4,7 @@
 //! object is before it shows it, and by then it is known which of its fields count.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 use super::fields::{self, Book};
 use super::json::{Partly, Value};
 use super::kept::Kept;
-use super::{Operation, Rules};
+use super::{Operation, Request, Rules};
 
 /// The version of the protocol.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -41,6 +42,23 @@ pub struct Asked<'a> {
     pub object: Value<'a>,
     /// The object as it is stored; null where there is none.
     pub old_object: Value<'a>,
+}
+
+impl Asked<'_> {
+    /// The question to the rulebook; a review does not carry the annotations of its namespace.
+    pub fn request<'v>(&'v self, annotations: &'v BTreeMap<String, String>) -> Request<'v, Value<'v>> {
+        Request {
+            operation: self.operation,
+            group: &self.resource.group,
+            resource: &self.resource.resource,
+            subresource: &self.sub_resource,
+            namespace: &self.namespace,
+            user: &self.user_info.username,
+            object: &self.object,
+            old: Some(&self.old_object).filter(|old| !old.is_null()),
+            annotations,
+        }
+    }
 }
 
 /// A resource of the API.

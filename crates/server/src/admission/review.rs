@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use hearth_core::admission::json::Value;
 use hearth_core::admission::wire::{self, API_VERSION, Asked, KIND, NotAReview};
-use hearth_core::admission::{self, Request, Rule, Rules, Verdict};
+use hearth_core::admission::{self, Rule, Rules, Verdict};
 use serde_json::json;
 
 use super::Namespaces;
@@ -77,17 +77,7 @@ pub(super) fn review<'a>(rules: &Rules, namespaces: &Namespaces, body: &'a [u8])
 
 fn judge(rules: &Rules, namespaces: &Namespaces, asked: &Asked<'_>) -> Answer {
     let (known, nothing) = (namespaces.annotations(&asked.namespace), BTreeMap::new());
-    let request = Request {
-        operation: asked.operation,
-        group: &asked.resource.group,
-        resource: &asked.resource.resource,
-        subresource: &asked.sub_resource,
-        namespace: &asked.namespace,
-        user: &asked.user_info.username,
-        object: &asked.object,
-        old: Some(&asked.old_object).filter(|old| !old.is_null()),
-        annotations: known.as_deref().unwrap_or(&nothing),
-    };
+    let request = asked.request(known.as_deref().unwrap_or(&nothing));
     let verdict = admission::review_read(rules, &request);
     let on_trial = || request.is_on_trial(rules);
     match &verdict {

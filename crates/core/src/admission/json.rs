@@ -259,12 +259,12 @@ impl<'de: 'a, 'a> Visitor<'de> for Reading<'_, 'a> {
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<(), E> {
-        self.open.values.push(Value::Text(Cow::Borrowed(text)));
+        self.open.values.push(Value::Text(Cow::Borrowed(self.kept.text(text))));
         Ok(())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.open.values.push(Value::Text(Cow::Owned(text.to_owned())));
+        self.open.values.push(Value::Text(Cow::Owned(self.kept.text(text).to_owned())));
         Ok(())
     }
 
@@ -372,5 +372,24 @@ mod tests {
         );
         assert_eq!(value.pointer("/metadata/name").and_then(Value::as_str), Some("a"));
         assert_eq!(value.pointer("/metadata/name/b"), None);
+    }
+
+    #[test]
+    fn a_quantity_is_its_number_however_it_is_written() {
+        let read = |cpu: &str| {
+            let text = format!(r#"{{"resources":{{"limits":{{"cpu":"{cpu}"}}}},"value":"{cpu}"}}"#);
+            let value: Value<'_> = serde_json::from_str(&text).unwrap();
+            assert_eq!(value.get("value").and_then(Value::as_str), Some(cpu));
+            value.pointer("/resources/limits/cpu").and_then(Value::as_str).unwrap().to_owned()
+        };
+        for (written, kept) in
+            [("1", "1"), ("01", "1"), ("+1", "1"), ("00500m", "500m"), ("010Mi", "10Mi"), ("0", "0"), ("00", "0")]
+        {
+            assert_eq!(read(written), kept, "{written}");
+        }
+        assert_eq!(
+            (read("0.5"), read("000m"), read(""), read("é")),
+            ("0.5".into(), "0m".into(), "".into(), "é".into())
+        );
     }
 }

@@ -9,6 +9,9 @@ use super::{Field, Node};
 /// Fields of metadata that are looked at: by rules, by the sentence that names an object, and for its role.
 const METADATA: &[&str] = &["annotations", "finalizers", "generateName", "labels", "name"];
 
+/// Fields that hold a quantity, or a map of them.
+const QUANTITIES: &[&str] = &["divisor", "limits", "overhead", "requests", "sizeLimit"];
+
 /// What of a value is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kept {
@@ -18,6 +21,9 @@ pub(super) enum Kept {
     Metadata,
     /// All of it.
     Whole,
+    /// All of it, and texts are quantities. The API server sends `01` as it was written, but compares numbers when it
+    /// looks whether something changed.
+    Quantity,
     /// That it is there, or that it is null.
     Presence,
     /// Of an object, what lies on the way to these sections of it, or in them.
@@ -66,7 +72,23 @@ impl Kept {
             Self::Named | Self::Presence => Self::Presence,
             Self::Fields(_, key) if name == key => Self::Whole,
             Self::Fields(fields, _) => of_field(fields, name),
-            Self::Object | Self::Metadata | Self::Whole | Self::Each(..) => Self::Whole,
+            Self::Quantity => Self::Quantity,
+            Self::Object | Self::Metadata | Self::Whole | Self::Each(..) => match QUANTITIES.contains(&name) {
+                true => Self::Quantity,
+                false => Self::Whole,
+            },
+        }
+    }
+
+    /// A text as it is kept: of a quantity without a sign and zeros that say nothing.
+    pub(super) fn text(self, text: &str) -> &str {
+        let Self::Quantity = self else { return text };
+        let unsigned = text.strip_prefix('+').unwrap_or(text);
+        let trimmed = unsigned.trim_start_matches('0');
+        match trimmed.starts_with(|first: char| first.is_ascii_digit()) {
+            true => trimmed,
+            // Its last zero is its number.
+            false => unsigned.get((unsigned.len() - trimmed.len()).saturating_sub(1)..).unwrap_or(unsigned),
         }
     }
 

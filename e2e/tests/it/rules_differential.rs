@@ -13,12 +13,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_core::admission::fields::{CHAPTERS, Resource};
 use hearth_core::admission::{Rules, Verdict};
+use hearth_core::names::annotation;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Error};
 use serde_json::{Value, json};
 
-use crate::control_admission::stage;
+use crate::control_admission::{cases, stage};
 use crate::control_plane::control_plane;
 use crate::rules_generate::{Generator, put};
 use crate::rules_oracle::{Answer, Oracle, Question, UID, reviewed, rules};
@@ -268,7 +269,10 @@ async fn a_real_api_server_says_the_same_of_some() {
         let mut question = generator.question(seed.wrapping_add(index));
         // One namespace that is there, and objects that are made: what is stored would have to be right.
         question.namespace = "tool-wikibot".to_owned();
-        question.annotations = BTreeMap::from([("hearth.internal/uid".to_owned(), UID.to_string())]);
+        question.annotations = BTreeMap::from([
+            (annotation::UID.to_owned(), UID.to_string()),
+            (annotation::SERVICE_ACCOUNT.to_owned(), cases::ACCOUNT.to_owned()),
+        ]);
         if question.update || question.user.is_empty() || !question.user.chars().all(|c| c.is_ascii_graphic()) {
             continue;
         }

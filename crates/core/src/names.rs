@@ -35,6 +35,12 @@ pub const ADMINS_GROUP: &str = "admins";
 /// The `ClusterRole` that a tool holds in its own namespace.
 pub const TOOLS_ROLE: &str = "tools-user";
 
+/// The `ClusterRole` with which administrators act as somebody else: all their power.
+pub const ADMINS_ROLE: &str = "k8s-admin";
+
+/// The `ClusterRole` with which administrators look at everything but secrets.
+pub const VIEW_ROLE: &str = "view";
+
 /// The port on which a web service listens, as `PORT` and `TOOL_WEB_PORT` say.
 pub const WEB_PORT: u16 = 8000;
 

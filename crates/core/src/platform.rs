@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use mount::Mount;
 pub use namespaces::{Kind, Namespaces};
 
+use crate::directory_entry::person_name::PersonName;
 use crate::host::{Domains, Host};
 use crate::image::Repository;
 
@@ -91,6 +92,9 @@ pub struct Homes {
     /// The parent of all tools' homes.
     #[serde(default = "Homes::default_root")]
     pub root: String,
+    /// The parent of all people's homes, as the directory's entries and the bastion have it.
+    #[serde(default = "Homes::default_people")]
+    pub people: String,
 }
 
 /// What holds for every tool.
@@ -195,10 +199,7 @@ impl Platform {
         if !file.api.server.starts_with("https://") {
             mistakes.push(format!("api.server: '{}' does not start with https://", file.api.server));
         }
-        if !file.homes.root.starts_with('/') || file.homes.root.ends_with('/') {
-            mistakes
-                .push(format!("homes.root: '{}' is not an absolute path without a slash at its end", file.homes.root));
-        }
+        mistakes.extend(file.homes.mistakes());
         if file.tools.first_uid < 1000 || file.tools.first_uid > file.tools.last_uid {
             mistakes.push("tools: first_uid must be at least 1000 and no higher than last_uid".to_owned());
         }
@@ -268,9 +269,31 @@ impl Homes {
         "/data/project".to_owned()
     }
 
+    fn default_people() -> String {
+        "/home".to_owned()
+    }
+
+    fn mistakes(&self) -> Vec<String> {
+        let is_path = |path: &str| path.starts_with('/') && !path.ends_with('/');
+        let parts = [("root", &self.root), ("people", &self.people)];
+        let wrong = parts.into_iter().filter(|(_, path)| !is_path(path));
+        let mut mistakes: Vec<String> = wrong
+            .map(|(name, path)| format!("homes.{name}: '{path}' is not an absolute path without a slash at its end"))
+            .collect();
+        if self.root == self.people {
+            mistakes.push(format!("homes: '{}' cannot hold both tools' homes and people's", self.root));
+        }
+        mistakes
+    }
+
     /// The home of a tool.
     pub fn of(&self, tool: &crate::ToolName) -> String {
         format!("{}/{tool}", self.root)
+    }
+
+    /// The home of a person.
+    pub fn of_person(&self, person: &PersonName) -> String {
+        format!("{}/{person}", self.people)
     }
 
     /// Where homes of deleted tools are put. No tool has this name.
@@ -281,7 +304,7 @@ impl Homes {
 
 impl Default for Homes {
     fn default() -> Self {
-        Self { root: Self::default_root() }
+        Self { root: Self::default_root(), people: Self::default_people() }
     }
 }
 

@@ -19,4 +19,4 @@ pub use connection::Connection;
 pub use follow::follow;
 pub use people::NewPerson;
 pub use session::Directory;
-pub use tools::{Disabling, MaintainerChange, NewTool};
+pub use tools::{Disabling, MemberChange, NewTool};

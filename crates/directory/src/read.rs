@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use hearth_core::ToolName;
 use hearth_core::directory_entry::snapshot::{self, ATTRIBUTES};
-use hearth_core::directory_entry::{Entry, Person, Refused, Snapshot};
+use hearth_core::directory_entry::{Entry, Person, Refused, Snapshot, admins};
 use ldap3::Scope;
 
 use crate::session::Directory;
@@ -15,9 +15,6 @@ const READINGS: usize = 3;
 
 /// Of how many tools what was written is read by itself.
 const MOST_NAMES: usize = 16;
-
-/// The group of the administrators, after the project's name.
-const ADMINS: &str = "admin";
 
 impl Directory {
     /// Reads all tools and administrators, or fails; a part is never given out.
@@ -46,13 +43,18 @@ impl Directory {
         let now = self.change_number().await?;
         let (accounts, groups) = (self.platform.directory.tool_accounts(), self.platform.directory.tool_groups());
         let written = format!("(&(|(objectClass=posixAccount)(objectClass=posixGroup))(entryCSN>={since}))");
+        let people = self.platform.directory.people();
+        if !self.search(&people, Scope::OneLevel, &written, &["1.1"]).await?.is_empty() {
+            // It may be an administrator, and who is one is not told by names alone.
+            return Ok(None);
+        }
         let mut entries = self.search(&accounts, Scope::OneLevel, &written, &["cn"]).await?;
         entries.extend(self.search(&groups, Scope::OneLevel, &written, &["cn"]).await?);
         let project = format!("{}.", self.platform.directory.project);
         let common_names = entries.iter().filter_map(|entry| entry.attributes.get("cn")).flatten();
         let texts: BTreeSet<&str> = common_names.filter_map(|name| name.strip_prefix(&project)).collect();
         let names: BTreeSet<ToolName> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        if names.is_empty() || names.len() != texts.len() || names.len() > MOST_NAMES || texts.contains(ADMINS) {
+        if names.is_empty() || names.len() != texts.len() || names.len() > MOST_NAMES || texts.contains(admins::GROUP) {
             return Ok(None);
         }
         // Names of tools have no characters that mean something in a filter.
@@ -97,13 +99,42 @@ impl Directory {
         let (accounts, groups) = self.tool_entries(ATTRIBUTES).await?;
         // The first entries have the administrators' group, so an answer without it comes from a directory that
         // hides entries from us, or from another one: to believe it would be to believe that all tools are gone.
-        let admins = format!("{}.{ADMINS}", self.platform.directory.project);
-        let has_admins = |group: &Entry| group.attributes.get("cn").is_some_and(|names| names.contains(&admins));
-        if !groups.iter().any(has_admins) {
-            let place = self.platform.directory.tool_groups();
-            bail!("the directory shows no group cn={admins},{place}, so what it shows is not the whole of it");
+        let admins = format!("{}.{}", self.platform.directory.project, admins::GROUP);
+        let is_theirs = |group: &&Entry| group.attributes.get("cn").is_some_and(|names| names.contains(&admins));
+        let (place, whole) = (self.platform.directory.tool_groups(), "so what it shows is not the whole of it");
+        match groups.iter().find(is_theirs) {
+            None => bail!("the directory shows no group cn={admins},{place}, {whole}"),
+            // One without administrators has itself for a member: a group cannot be without.
+            Some(group) if group.attributes.get("member").is_none_or(Vec::is_empty) => {
+                bail!("the directory shows no member of the group cn={admins},{place}, {whole}")
+            }
+            Some(_) => (),
         }
-        Ok(snapshot::snapshot(&self.platform, &accounts, &groups))
+        let people = self.administrators(&groups).await?;
+        Ok(snapshot::snapshot(&self.platform, &accounts, &groups, &people))
+    }
+
+    /// The entries of the administrators, and of whoever has a user number of theirs.
+    async fn administrators(&mut self, groups: &[Entry]) -> Result<Vec<Entry>> {
+        // Names of people have no characters that mean something in a filter.
+        let names = admins::wanted(&self.platform, groups);
+        let named: String = names.iter().map(|name| format!("(uid={name})")).collect();
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (people, of) =
+            (self.platform.directory.people(), |any: &str| format!("(&(objectClass=posixAccount)(|{any}))"));
+        let mut entries = self.search(&people, Scope::OneLevel, &of(&named), ATTRIBUTES).await?;
+        let numbers = entries.iter().filter_map(|entry| entry.attributes.get("uidnumber")).flatten();
+        let numbers: BTreeSet<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
+        let numbered: String = numbers.iter().map(|number| format!("(uidNumber={number})")).collect();
+        if !numbered.is_empty() {
+            let same = self.search(&people, Scope::OneLevel, &of(&numbered), ATTRIBUTES).await?;
+            let is_new = |found: &Entry| !entries.iter().any(|entry| entry.dn == found.dn);
+            let others: Vec<Entry> = same.into_iter().filter(is_new).collect();
+            entries.extend(others);
+        }
+        Ok(entries)
     }
 
     /// The entries directly below the places of tool accounts and of tool groups.

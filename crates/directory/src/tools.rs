@@ -10,7 +10,7 @@ use hearth_core::ToolName;
 use hearth_core::directory_entry::dn::{DistinguishedName, part};
 use hearth_core::directory_entry::person_name::PersonName;
 use hearth_core::directory_entry::snapshot::{self, ATTRIBUTES};
-use hearth_core::directory_entry::{Entry, ToolState, time};
+use hearth_core::directory_entry::{Entry, ToolState, admins, time};
 use jiff::Timestamp;
 
 use crate::session::{Added, Change, Changed, Directory};
@@ -38,12 +38,12 @@ pub struct NewTool {
     pub description: Option<String>,
 }
 
-/// Who begins and who ceases to maintain a tool.
+/// Who becomes a member of a group, and who is one no longer: a tool's maintainers, or the administrators.
 #[derive(Clone, Debug, Default)]
-pub struct MaintainerChange {
+pub struct MemberChange {
     /// People to add; who is one already stays one.
     pub add: Vec<PersonName>,
-    /// People to remove; each must be a maintainer.
+    /// People to remove; each must be a member.
     pub remove: Vec<PersonName>,
 }
 
@@ -102,34 +102,52 @@ impl Directory {
     }
 
     /// Changes who maintains a tool, all at once.
-    pub async fn change_maintainers(&mut self, name: &ToolName, change: &MaintainerChange) -> Result<()> {
-        let MaintainerChange { add, remove } = change;
+    pub async fn change_maintainers(&mut self, name: &ToolName, change: &MemberChange) -> Result<()> {
+        self.existing(name).await?;
+        let group = Group {
+            dn: self.group_dn(name),
+            nobody: self.account_dn(name),
+            role: format!("a maintainer of '{name}'"),
+            missing: format!(
+                "the tool '{name}' has no group {}; create it again under another name",
+                self.group_dn(name)
+            ),
+        };
+        self.change_members(&group, change).await
+    }
+
+    /// Changes who the platform's administrators are, all at once.
+    pub async fn change_admins(&mut self, change: &MemberChange) -> Result<()> {
+        let own = part("cn", &format!("{}.{}", self.platform.directory.project, admins::GROUP));
+        let dn = format!("{own},{}", self.platform.directory.tool_groups());
+        let missing = format!("the directory has no group {dn}: it is not filled");
+        let group = Group { nobody: dn.clone(), dn, role: "an administrator".to_owned(), missing };
+        self.change_members(&group, change).await
+    }
+
+    async fn change_members(&mut self, group: &Group, change: &MemberChange) -> Result<()> {
+        let MemberChange { add, remove } = change;
         if let Some(both) = add.iter().find(|person| remove.contains(person)) {
             bail!("'{both}' cannot be added and removed at once");
         }
         let added = self.member_names(add).await?;
-        let nobody = self.account_dn(name);
-        let group = self.group_dn(name);
         for _ in 0..ATTEMPTS {
-            self.existing(name).await?;
-            let Some(entry) = self.get(&group, ATTRIBUTES).await? else {
-                bail!("the tool '{name}' has no group {group}; create it again under another name");
-            };
+            let Some(entry) = self.get(&group.dn, ATTRIBUTES).await? else { bail!("{}", group.missing) };
             let members = Members::of(&entry);
             let removed: Vec<String> = remove
                 .iter()
                 .map(|person| match members.written(&self.person_dn(person)) {
                     Some(written) => Ok(written),
-                    None => bail!("'{person}' is not a maintainer of '{name}'"),
+                    None => bail!("'{person}' is not {}", group.role),
                 })
                 .collect::<Result<_>>()?;
-            match self.change(&group, members.replaced(&removed, &added, &nobody)).await? {
+            match self.change(&group.dn, members.replaced(&removed, &added, &group.nobody)).await? {
                 Changed::Done => return Ok(()),
-                Changed::Gone => bail!("the tool '{name}' was removed just now"),
+                Changed::Gone => bail!("the group {} was removed just now", group.dn),
                 Changed::Raced => {}
             }
         }
-        bail!("the maintainers of '{name}' are being changed by somebody else all the time; try again")
+        bail!("the members of {} are being changed by somebody else all the time; try again", group.dn)
     }
 
     /// Disables a tool from `now` on. One that is disabled already stays so since then.
@@ -331,6 +349,17 @@ impl Directory {
         let own = part("cn", &format!("runas-{}", name.account(&self.platform.directory.project)));
         format!("{own},ou=sudoers,{}", self.platform.directory.base)
     }
+}
+
+/// A group whose members are changed.
+struct Group {
+    dn: String,
+    /// The member that it has when it has no other.
+    nobody: String,
+    /// What its members are.
+    role: String,
+    /// What is wrong where it is not there.
+    missing: String,
 }
 
 /// The members of a group, as they are written there.

@@ -4,9 +4,10 @@
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use hearth_core::ToolName;
+use hearth_core::account::approval::{SIGNER, USAGES};
 use hearth_core::account::objects::{self, Facts};
 use hearth_core::account::quotas::Quotas;
-use hearth_core::account::subject::{Epoch, Identity, SIGNER, USAGES};
+use hearth_core::account::subject::{Epoch, Identity};
 use hearth_core::directory_entry::{Tool, ToolState};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -31,7 +32,7 @@ async fn one(client: &Client, index: usize) -> anyhow::Result<()> {
     let maintainers = ["member1".to_owned()].into();
     let tool = Tool { name: name.clone(), uid: 59_000, maintainers, state: ToolState::Active };
     let epoch = Epoch::of(u128::try_from(index)?.to_be_bytes());
-    let identity = Identity { tool: name.clone(), epoch: epoch.clone() };
+    let identity = Identity { owner: name.clone().into(), epoch: epoch.clone() };
     let facts = Facts { tool: &tool, epoch: &epoch, credential: None, stopped: false };
     // Under another name, so that the platform's roles leave them alone.
     let place = format!("bare-{index:04}");
@@ -44,7 +45,7 @@ async fn one(client: &Client, index: usize) -> anyhow::Result<()> {
     let quotas = Quotas::default();
     apply(client, &place, objects::limits(&name, &quotas)).await?;
     apply(client, &place, objects::quota(&name, &quotas)).await?;
-    apply(client, &place, objects::binding(&identity)).await?;
+    apply(client, &place, objects::binding(&name, &identity.epoch)).await?;
     certify(client, &place, &identity).await?;
     let credential = "0".repeat(64);
     let mut namespace = Facts { credential: Some(&credential), ..facts }.namespace(None);

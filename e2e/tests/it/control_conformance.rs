@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use hearth_core::ToolName;
 use hearth_core::account::objects;
 use hearth_core::account::quotas::Quotas;
 use hearth_core::account::subject::{Epoch, Identity};
@@ -147,11 +148,11 @@ fn binding(role: &str, user: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_possible_for_a_tool_of_hearth_with_the_webhook_dead() {
     let plane = stage().await;
-    let identity = Identity { tool: "conform".parse().unwrap(), epoch: Epoch::of([7; 16]) };
-    let namespace = identity.tool.namespace();
+    let (tool, epoch): (ToolName, _) = ("conform".parse().unwrap(), Epoch::of([7; 16]));
+    let identity = Identity { owner: tool.clone().into(), epoch: epoch.clone() };
+    let namespace = tool.namespace();
     plane.namespace(&namespace, &[(annotation::UID, "50140")]).await.unwrap();
-    let (quota, limits) =
-        (objects::quota(&identity.tool, &Quotas::default()), objects::limits(&identity.tool, &Quotas::default()));
+    let (quota, limits) = (objects::quota(&tool, &Quotas::default()), objects::limits(&tool, &Quotas::default()));
     let hard = serde_json::to_value(quota.spec.unwrap().hard).unwrap();
     shares(plane, &namespace, &hard, &serde_json::to_value(limits.spec.unwrap().limits).unwrap()).await;
     runtime_class(plane).await;
@@ -159,7 +160,8 @@ async fn nothing_is_possible_for_a_tool_of_hearth_with_the_webhook_dead() {
     let text = include_str!("../../../deploy/base/tools-user.yaml");
     let first = text.split("\n---\n").next().unwrap();
     create(plane, "clusterroles", None, serde_saphyr::from_str(first).unwrap()).await;
-    create(plane, "rolebindings", Some(&namespace), serde_json::to_value(objects::binding(&identity)).unwrap()).await;
+    let binding = serde_json::to_value(objects::binding(&tool, &epoch)).unwrap();
+    create(plane, "rolebindings", Some(&namespace), binding).await;
     // Nothing listens on a port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     register(plane, &namespace, json!({ "url": format!("https://127.0.0.1:{port}/review") })).await;

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use hearth_core::ToolName;
-use hearth_core::account::objects;
-use hearth_core::account::subject::{Epoch, Identity};
+use hearth_core::account::owner::Owner;
+use hearth_core::account::subject::{Epoch, Identity, Subject};
+use hearth_core::account::{admins, objects};
 use hearth_core::names::annotation;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -65,13 +66,21 @@ const VIRTUAL: &[(&str, &str)] = &[
     ("*", "*"),
 ];
 
+fn tool(name: &str) -> ToolName {
+    name.parse().unwrap()
+}
+
 fn identity(name: &str) -> Identity {
-    let tool: ToolName = name.parse().unwrap();
-    Identity { tool, epoch: Epoch::of([7; 16]) }
+    Identity { owner: tool(name).into(), epoch: Epoch::of([7; 16]) }
+}
+
+/// An administrator whose rights are bound, and the same with an epoch that is over.
+fn administrators() -> [Identity; 2] {
+    [7, 8].map(|byte| Identity { owner: Owner::Admin("ada".parse().unwrap()), epoch: Epoch::of([byte; 16]) })
 }
 
 /// The control plane with policies, roles and two tools.
-async fn rights() -> &'static ControlPlane {
+pub(crate) async fn rights() -> &'static ControlPlane {
     static READY: OnceCell<()> = OnceCell::const_new();
     let plane = stage().await;
     READY.get_or_init(|| set_up(plane)).await;
@@ -85,12 +94,20 @@ async fn set_up(plane: &ControlPlane) {
     }
     for (name, uid) in [(TOOL, "50140"), (OTHER, "50141")] {
         let identity = identity(name);
-        plane.namespace(&identity.tool.namespace(), &[(annotation::UID, uid)]).await.unwrap();
-        let mut binding = serde_json::to_value(objects::binding(&identity)).unwrap();
-        binding["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
-        binding["kind"] = "RoleBinding".into();
-        apply(&admin, &binding).await;
+        plane.namespace(&tool(name).namespace(), &[(annotation::UID, uid)]).await.unwrap();
+        apply(&admin, &serde_json::to_value(objects::binding(&tool(name), &identity.epoch)).unwrap()).await;
     }
+    let [current, _] = administrators();
+    for binding in admins::bindings(&current) {
+        apply(&admin, &serde_json::to_value(binding).unwrap()).await;
+    }
+    // What a controller does, of which there is none here.
+    let role = |name: &str| format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}");
+    let parts = http::Request::get(role("system:aggregate-to-view")).body(Vec::new()).unwrap();
+    let rules = admin.request::<Value>(parts).await.unwrap()["rules"].take();
+    let rules = serde_json::to_vec(&json!({ "rules": rules })).unwrap();
+    let view = http::Request::patch(role("view")).header("content-type", "application/merge-patch+json");
+    admin.request::<Value>(view.body(rules).unwrap()).await.unwrap();
     for document in ROLES.iter().flat_map(|text| text.split("\n---\n")) {
         let object: Value = serde_saphyr::from_str(document).unwrap();
         if object["apiVersion"] == "rbac.authorization.k8s.io/v1" {
@@ -99,7 +116,7 @@ async fn set_up(plane: &ControlPlane) {
     }
 }
 
-async fn apply(admin: &Client, object: &Value) {
+pub(crate) async fn apply(admin: &Client, object: &Value) {
     let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
     let version = text("/apiVersion");
     let (group, version) = version.split_once('/').unwrap_or(("", &version));
@@ -151,8 +168,11 @@ async fn resources(admin: &Client) -> BTreeMap<(String, String), (bool, BTreeSet
 
 /// Whether the tool may, as the API server says.
 async fn may(admin: &Client, attributes: Value) -> bool {
-    let identity = identity(TOOL);
-    let subject = identity.subject();
+    allowed(admin, &identity(TOOL).subject(), attributes).await
+}
+
+/// Whether whoever has a certificate of this subject may.
+async fn allowed(admin: &Client, subject: &Subject, attributes: Value) -> bool {
     let groups: Vec<&str> = subject.organizations.iter().map(String::as_str).chain(["system:authenticated"]).collect();
     let mut spec = json!({ "user": subject.common_name, "groups": groups });
     spec.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
@@ -245,8 +265,8 @@ async fn a_tool_reads_what_was_reviewed_beside_resources() {
 }
 
 /// Something that a tool might try: why it would be a gain, and the request.
-struct Attempt {
-    why: &'static str,
+pub(crate) struct Attempt {
+    pub(crate) why: &'static str,
     method: &'static str,
     path: String,
     body: Value,
@@ -254,7 +274,7 @@ struct Attempt {
     instead: Option<(&'static str, &'static str)>,
 }
 
-fn attempt(why: &'static str, method: &'static str, path: impl Into<String>, body: Value) -> Attempt {
+pub(crate) fn attempt(why: &'static str, method: &'static str, path: impl Into<String>, body: Value) -> Attempt {
     Attempt { why, method, path: path.into(), body, instead: None }
 }
 
@@ -472,7 +492,7 @@ fn deputies() -> Vec<Attempt> {
 }
 
 /// The status that an attempt meets, and what it says.
-async fn tried(client: &Client, attempt: &Attempt) -> (u16, String) {
+pub(crate) async fn tried(client: &Client, attempt: &Attempt) -> (u16, String) {
     let mut request = http::Request::builder().method(attempt.method).uri(&attempt.path);
     let kind = if attempt.method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     request = request.header("content-type", kind);
@@ -531,6 +551,49 @@ async fn a_tools_rights_cannot_be_turned_into_others() {
         }
     }
     assert!(got.is_empty(), "not refused:\n{}", got.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_looks_and_acts_as_somebody_else_and_loses_both() {
+    let plane = rights().await;
+    let admin = plane.admin().await;
+    let [current, over] = administrators();
+    let asked = [
+        ("list", "", "pods", true),
+        ("get", "", "pods/log", true),
+        ("list", "networking.k8s.io", "ingresses", true),
+        ("impersonate", "", "users", true),
+        ("impersonate", "", "groups", true),
+        ("get", "", "secrets", false),
+        ("create", "", "pods", false),
+        ("create", "", "pods/exec", false),
+        ("delete", "", "namespaces", false),
+        ("create", "rbac.authorization.k8s.io", "clusterrolebindings", false),
+        ("create", "certificates.k8s.io", "certificatesigningrequests", false),
+    ];
+    for (verb, group, resource, expected) in asked {
+        let (name, sub) = resource.split_once('/').unwrap_or((resource, ""));
+        let attributes = json!({ "resourceAttributes": {
+            "namespace": "tool-rights", "verb": verb, "group": group, "resource": name, "subresource": sub,
+        }});
+        let found = allowed(&admin, &current.subject(), attributes.clone()).await;
+        assert_eq!(found, expected, "{verb} {resource}");
+        assert!(!allowed(&admin, &over.subject(), attributes.clone()).await, "{verb} {resource}, the epoch is over");
+        let bare = Subject { organizations: vec!["admins".to_owned()], ..current.subject() };
+        assert!(!allowed(&admin, &bare, attributes).await, "{verb} {resource}, the group of all administrators");
+    }
+    // All power is had by saying so.
+    let secrets = "/api/v1/namespaces/tool-rights/secrets";
+    let ada = plane.certified(&current.subject()).await;
+    assert_eq!(tried(&ada, &attempt("to read", "GET", secrets, Value::Null)).await.0, 403);
+    let instead = |who: &Identity| who.owner.to_string();
+    let request = || {
+        let request = http::Request::get(secrets).header("impersonate-user", instead(&current));
+        request.header("impersonate-group", "system:masters").body(Vec::new()).unwrap()
+    };
+    ada.request_text(request()).await.unwrap();
+    let former = plane.certified(&over.subject()).await;
+    assert!(former.request_text(request()).await.is_err());
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod control_accounts;
 mod control_admission;
 mod control_conformance;
 mod control_gateway;
@@ -21,6 +22,7 @@ mod control_webhook;
 mod control_webhook_lost;
 mod platform;
 mod platform_accounts;
+mod platform_admins;
 mod platform_admission;
 mod platform_bad_input;
 mod platform_beside;

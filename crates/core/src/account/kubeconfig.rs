@@ -1,19 +1,19 @@
-//! A tool's `~/.kube/config`: what is in it, and the same file with the platform's entries in it.
+//! A tool's or an administrator's `~/.kube/config`: what is in it, and the same file with the platform's entries in it.
 //!
-//! Of the file only three entries are ours: the cluster and the context `toolforge` and the user `tf-<tool>`
-//! (names as the original has them). Contexts that the maintainers added stay, and so does their choice of the
+//! Of the file only three entries are ours: the cluster and the context `toolforge` and the user `tf-<name>`
+//! (names as the original has them). Contexts that its people added stay, and so does their choice of the
 //! current one. A file that is not a kubeconfig is left alone.
 
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::ToolName;
+use super::owner::Owner;
 
 /// The cluster's and the context's name.
 pub const CLUSTER: &str = "toolforge";
 
-/// How a tool's clients find and trust the API server.
+/// How clients find and trust the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// The URL.
@@ -50,12 +50,12 @@ pub enum Found {
 }
 
 /// The user's name in the file.
-pub fn user(tool: &ToolName) -> String {
-    format!("tf-{tool}")
+pub fn user(owner: &Owner) -> String {
+    format!("tf-{}", owner.name())
 }
 
 /// Reads the platform's entries out of a file's content.
-pub fn find(existing: Option<&str>, tool: &ToolName) -> Found {
+pub fn find(existing: Option<&str>, owner: &Owner) -> Found {
     let file = match parse(existing) {
         Ok(file) => file,
         Err(reason) => return Found::Unusable(reason),
@@ -65,7 +65,7 @@ pub fn find(existing: Option<&str>, tool: &ToolName) -> Found {
         items.iter().find(|item| item.get("name").is_some_and(|n| n == name))?.get(field).cloned()
     };
     let Some(cluster) = item("clusters", CLUSTER, "cluster") else { return Found::Missing };
-    let user_name = user(tool);
+    let user_name = user(owner);
     let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
     let pem = |value: &Value, field: &str| {
         let ByteString(bytes) = serde_json::from_value(value.get(field)?.clone()).ok()?;
@@ -81,7 +81,7 @@ pub fn find(existing: Option<&str>, tool: &ToolName) -> Found {
     let user = item("users", &user_name, "user");
     let context = item("contexts", CLUSTER, "context");
     let certificate = user.filter(|user| pem(user, "client-key-data").is_some_and(|key| !key.is_empty()));
-    let complete = context.is_some_and(|context| context == our_context(tool));
+    let complete = context.is_some_and(|context| context == our_context(owner));
     Found::Entry {
         server: server(),
         certificate: certificate.filter(|_| complete).and_then(|user| pem(&user, "client-certificate-data")),
@@ -92,7 +92,7 @@ pub fn find(existing: Option<&str>, tool: &ToolName) -> Found {
 ///
 /// # Errors
 /// The file is not a kubeconfig; the reason, as the rest of a sentence.
-pub fn merge(existing: Option<&str>, tool: &ToolName, server: &Server, pair: &KeyPair) -> Result<String, String> {
+pub fn merge(existing: Option<&str>, owner: &Owner, server: &Server, pair: &KeyPair) -> Result<String, String> {
     let mut file = parse(existing)?;
     let data = |pem: &str| json!(ByteString(pem.as_bytes().to_vec()));
     let cluster = json!({
@@ -102,8 +102,8 @@ pub fn merge(existing: Option<&str>, tool: &ToolName, server: &Server, pair: &Ke
     });
     let credentials = json!({ "client-certificate-data": data(&pair.certificate), "client-key-data": data(&pair.key) });
     replace(&mut file, "clusters", CLUSTER, "cluster", cluster);
-    replace(&mut file, "contexts", CLUSTER, "context", our_context(tool));
-    replace(&mut file, "users", &user(tool), "user", credentials);
+    replace(&mut file, "contexts", CLUSTER, "context", our_context(owner));
+    replace(&mut file, "users", &user(owner), "user", credentials);
     for (field, value) in [("apiVersion", "v1"), ("kind", "Config"), ("current-context", CLUSTER)] {
         let field = file.entry(field).or_insert(Value::Null);
         if field.is_null() || field == "" {
@@ -113,8 +113,8 @@ pub fn merge(existing: Option<&str>, tool: &ToolName, server: &Server, pair: &Ke
     serde_saphyr::to_string(&file).map_err(|e| e.to_string())
 }
 
-fn our_context(tool: &ToolName) -> Value {
-    json!({ "cluster": CLUSTER, "namespace": tool.namespace(), "user": user(tool) })
+fn our_context(owner: &Owner) -> Value {
+    json!({ "cluster": CLUSTER, "namespace": owner.namespace(), "user": user(owner) })
 }
 
 /// Replaces the first item of that name in a list, or adds one at the end.
@@ -150,8 +150,8 @@ fn parse(existing: Option<&str>) -> Result<Map<String, Value>, String> {
 mod tests {
     use super::*;
 
-    fn tool() -> ToolName {
-        "wikibot".parse().unwrap()
+    fn tool() -> Owner {
+        "tool:wikibot".parse().unwrap()
     }
 
     fn server() -> Server {
@@ -175,6 +175,15 @@ mod tests {
         assert_eq!(merge(Some(&file), &tool(), &server(), &pair(1)), Ok(file.clone()));
         let renewed = parsed(&merge(Some(&file), &tool(), &server(), &pair(2)).unwrap());
         assert_eq!(renewed["users"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_administrators_file_names_no_tool() {
+        let admin: Owner = "admin:jane".parse().unwrap();
+        let file = merge(None, &admin, &server(), &pair(1)).unwrap();
+        let context = &parsed(&file)["contexts"][0]["context"];
+        assert_eq!((&context["namespace"], &context["user"]), (&json!("default"), &json!("tf-jane")));
+        assert_ne!(find(Some(&file), &admin), Found::Missing);
     }
 
     #[test]

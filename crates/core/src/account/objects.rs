@@ -160,10 +160,11 @@ pub fn binding_name(tool: &ToolName) -> String {
 }
 
 /// What the tool's certificate of the current epoch may do in its namespace.
-pub fn binding(identity: &Identity) -> RoleBinding {
+pub fn binding(tool: &ToolName, epoch: &Epoch) -> RoleBinding {
+    let identity = Identity { owner: tool.clone().into(), epoch: epoch.clone() };
     let group = "rbac.authorization.k8s.io".to_owned();
     RoleBinding {
-        metadata: metadata(&identity.tool, binding_name(&identity.tool)),
+        metadata: metadata(tool, binding_name(tool)),
         role_ref: RoleRef {
             api_group: Some(group.clone()),
             kind: "ClusterRole".to_owned(),
@@ -182,9 +183,14 @@ fn metadata(tool: &ToolName, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: Some(tool.namespace()),
-        labels: Some(map(&[(names::label::MANAGED_BY, names::FIELD_MANAGER)])),
+        labels: Some(our_label()),
         ..ObjectMeta::default()
     }
+}
+
+/// What marks an object as the platform's.
+pub(super) fn our_label() -> BTreeMap<String, String> {
+    map(&[(names::label::MANAGED_BY, names::FIELD_MANAGER)])
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -212,13 +218,12 @@ mod tests {
             maintainers: ["member2".to_owned(), "member1".to_owned()].into(),
             state: ToolState::Active,
         };
-        let identity = Identity { tool: tool.name.clone(), epoch: epoch.clone() };
         let active = Facts { tool: &tool, epoch: &epoch, credential: Some("c0ffee"), stopped: false }.namespace(None);
         let parts = [
             serde_json::to_value(active),
             serde_json::to_value(quota(&tool.name, &Quotas::default())),
             serde_json::to_value(limits(&tool.name, &Quotas::default())),
-            serde_json::to_value(binding(&identity)),
+            serde_json::to_value(binding(&tool.name, &epoch)),
         ];
         tool.state = ToolState::Disabled { since: "2026-11-01T00:00:00Z".parse().unwrap() };
         let disabled = Facts { tool: &tool, epoch: &epoch, credential: None, stopped: true }.namespace(Some("u-1"));

@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::kubeconfig::Server;
 use super::objects::{self, Facts};
+use super::owner::Owner;
 use super::quotas::Quotas;
 pub use super::refused::{Reason, Refused};
 use super::removals::{is_to_be_disabled, removals};
@@ -153,13 +154,32 @@ fn plan_each<'a>(
     plan
 }
 
+/// Whether a kubeconfig leads to the platform with a certificate of this identity that is good for a while.
+///
+/// # Errors
+/// The file cannot be used, and is left alone; the reason.
+pub(super) fn is_current<'a>(found: &'a Kubeconfig, identity: &Identity, given: Given<'_>) -> Result<bool, &'a str> {
+    let api = &given.platform.api;
+    match found {
+        Kubeconfig::Missing => Ok(false),
+        Kubeconfig::Unusable(problem) => Err(problem),
+        Kubeconfig::Present { server, certificate } => {
+            let wanted = Server { url: api.server.clone(), tls_name: api.name.clone(), ca: given.api_ca.to_owned() };
+            let is_good = |certificate: &Certificate| {
+                certificate.subject == identity.subject() && given.now < renewal(&identity.owner, certificate)
+            };
+            Ok(server.as_ref() == Some(&wanted) && certificate.as_ref().is_some_and(is_good))
+        }
+    }
+}
+
 /// When a certificate is to be replaced: when a third of its life is left, and earlier by up to a twelfth, so that
 /// tools which were made together are not renewed together.
-pub fn renewal(tool: &ToolName, certificate: &Certificate) -> Timestamp {
+pub fn renewal(owner: &Owner, certificate: &Certificate) -> Timestamp {
     let life = certificate.not_after.as_second().saturating_sub(certificate.not_before.as_second()).max(0);
     // FNV-1a: any even spread does, as long as it stays the same.
-    let hash = tool
-        .as_str()
+    let hash = owner
+        .name()
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let spread = i64::try_from(hash % 1000).unwrap_or(0).saturating_mul(life / 12) / 1000;
@@ -204,7 +224,7 @@ impl Planner<'_> {
         }
         let known = self.corner.and_then(|corner| corner.annotation(names::annotation::EPOCH)?.parse().ok());
         let epoch: Epoch = known.unwrap_or_else(|| fresh.epoch());
-        let identity = Identity { tool: self.tool.name.clone(), epoch };
+        let identity = Identity { owner: self.tool.name.clone().into(), epoch };
         if active {
             self.activate(&identity, home, fresh)
         } else {
@@ -301,7 +321,7 @@ impl Planner<'_> {
     }
 
     fn binding(&mut self, identity: &Identity) {
-        let binding = objects::binding(identity);
+        let binding = objects::binding(&self.tool.name, &identity.epoch);
         match self.corner.and_then(|corner| corner.binding.as_deref()) {
             None => self.actions.push(Action::ApplyBinding(binding, Was::Absent)),
             // What a binding gives cannot be changed.
@@ -317,26 +337,13 @@ impl Planner<'_> {
     }
 
     fn kubeconfig(&mut self, found: &Kubeconfig, identity: &Identity) {
-        let is_right = match found {
-            Kubeconfig::Missing => false,
-            Kubeconfig::Unusable(problem) => return self.refuse_file(".kube/config", problem),
-            Kubeconfig::Present { server, certificate } => {
-                let certificate = certificate.as_ref();
-                server.as_ref() == Some(&self.server())
-                    && certificate.is_some_and(|certificate| {
-                        certificate.subject == identity.subject()
-                            && self.given.now < renewal(&self.tool.name, certificate)
-                    })
+        match is_current(found, identity, self.given) {
+            Ok(true) => (),
+            Ok(false) => {
+                self.actions.push(Action::IssueCertificate { uid: self.tool.uid, identity: identity.clone() });
             }
-        };
-        if !is_right {
-            self.actions.push(Action::IssueCertificate { uid: self.tool.uid, identity: identity.clone() });
+            Err(problem) => self.refuse_file(".kube/config", problem),
         }
-    }
-
-    fn server(&self) -> Server {
-        let api = &self.given.platform.api;
-        Server { url: api.server.clone(), tls_name: api.name.clone(), ca: self.given.api_ca.to_owned() }
     }
 
     /// A new password, where the home and the namespace do not agree on one.
@@ -358,11 +365,8 @@ impl Planner<'_> {
     }
 
     fn refuse_home(&mut self, foreign: &Foreign) {
-        let what = match foreign {
-            Foreign::NotADirectory => "not a directory".to_owned(),
-            Foreign::OwnedBy(uid) => format!("owned by user number {uid}, not {}", self.tool.uid),
-        };
-        self.refuse(Reason::ForeignHome { path: self.given.platform.homes.of(&self.tool.name), what });
+        let path = self.given.platform.homes.of(&self.tool.name);
+        self.refuse(Reason::foreign_home(path, foreign, self.tool.uid));
     }
 
     fn refuse(&mut self, reason: Reason) {

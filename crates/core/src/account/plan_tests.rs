@@ -237,8 +237,10 @@ fn a_new_tool_gets_everything_in_one_plan() {
     assert_eq!(corner.annotation(names::annotation::UID), Some("50001"));
     assert_eq!(corner.annotation(names::annotation::MAINTAINERS), Some("member1"));
     assert_eq!(corner.annotation(names::annotation::REGISTRY_CREDENTIAL), Some("digest 2"));
-    let identity =
-        Identity { tool: name("a"), epoch: corner.annotation(names::annotation::EPOCH).unwrap().parse().unwrap() };
+    let identity = Identity {
+        owner: name("a").into(),
+        epoch: corner.annotation(names::annotation::EPOCH).unwrap().parse().unwrap(),
+    };
     assert_eq!(corner.binding.unwrap().subjects[0].name, identity.group());
 }
 
@@ -284,7 +286,7 @@ fn a_tool_is_deleted_when_it_is_gone_or_disabled_for_too_long() {
     assert!(world.fresh.0 > before, "a tool made again gets another epoch");
     assert_eq!(
         plan.refused[0].reason.to_string(),
-        "the home /data/project/b is owned by user number 50002, not 50009: it is left alone, and the tool gets no credentials; move it away or correct its owner"
+        "the home /data/project/b is owned by user number 50002, not 50009: it is left alone, and gets no credentials; move it away or correct its owner"
     );
 }
 
@@ -401,7 +403,7 @@ fn certificates_are_renewed_in_time_and_spread() {
     };
     let days = |d: i64| SignedDuration::from_hours(24 * d);
     let (a, b) = (certificate(&mut world, "a"), certificate(&mut world, "b"));
-    let (a, b) = (renewal(&name("a"), &a), renewal(&name("b"), &b));
+    let (a, b) = (renewal(&name("a").into(), &a), renewal(&name("b").into(), &b));
     assert_ne!(a, b);
     for at in [a, b] {
         assert!(at > world.now + days(17) && at <= world.now + days(20), "{at}");

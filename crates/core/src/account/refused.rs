@@ -1,5 +1,6 @@
 //! What is left alone although it is not as it should be, and why, in sentences for operators.
 
+use super::state::Foreign;
 use crate::{ToolName, names};
 
 /// Something that is left alone.
@@ -44,9 +45,7 @@ pub enum Reason {
         last: u32,
     },
     /// The home is not the tool's.
-    #[error(
-        "the home {path} is {what}: it is left alone, and the tool gets no credentials; move it away or correct its owner"
-    )]
+    #[error("the home {path} is {what}: it is left alone, and gets no credentials; move it away or correct its owner")]
     ForeignHome {
         /// Where it is.
         path: String,
@@ -73,7 +72,30 @@ pub enum Reason {
         /// How many tools have a namespace.
         total: usize,
     },
+    /// Too many people are to be administrators no longer.
+    #[error(
+        "{wanted} of {total} administrators are to lose their rights, at most five may at once: none does; if this is meant, delete their cluster role bindings"
+    )]
+    TooManyAdmins {
+        /// How many would lose them.
+        wanted: usize,
+        /// How many there are.
+        total: usize,
+    },
     /// The directory has no tools at all.
     #[error("the directory lists no tool at all, while {0} have a namespace: none is deleted")]
     EmptyDirectory(usize),
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// Something stands in the place of a home of this user.
+    pub(super) fn foreign_home(path: String, foreign: &Foreign, uid: u32) -> Self {
+        let what = match foreign {
+            Foreign::NotADirectory => "not a directory".to_owned(),
+            Foreign::OwnedBy(other) => format!("owned by user number {other}, not {uid}"),
+        };
+        Self::ForeignHome { path, what }
+    }
 }

@@ -6,11 +6,13 @@
 //!
 //! - [`dn`]: distinguished names, as far as "who is this member" needs them;
 //! - [`time`]: generalised time, as the directory writes moments;
+//! - [`admins`]: who the administrators are;
 //! - [`snapshot`]: entries to [`Snapshot`], and a single entry to a [`Person`];
 //! - [`person_name`], [`ssh_key`]: what a person may be called, and which keys may open the account.
 //!
 //! It never speaks LDAP (`hearth-directory` does) and never decides what becomes of a tool (`account` does).
 
+pub mod admins;
 pub mod dn;
 pub mod person_name;
 pub mod snapshot;
@@ -19,6 +21,9 @@ pub mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
+use self::person_name::PersonName;
 use crate::ToolName;
 use crate::shown::shown;
 
@@ -57,13 +62,25 @@ pub enum ToolState {
     },
 }
 
+/// A person who looks after the platform, as the directory has it. The home is the configured parent and the name:
+/// entries that say otherwise are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admin {
+    /// The account's name.
+    pub name: PersonName,
+    /// The user number.
+    pub uid: u32,
+    /// The number of the person's first group.
+    pub gid: u32,
+}
+
 /// Everything that the platform needs to know of the directory, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The tools, by name.
     pub tools: BTreeMap<ToolName, Tool>,
-    /// Account names of the platform's administrators.
-    pub admins: BTreeSet<String>,
+    /// The platform's administrators, by name.
+    pub admins: BTreeMap<PersonName, Admin>,
     /// What could not be used, and why.
     pub refused: Vec<Refused>,
     /// User numbers of accounts that could not be used, and perhaps of some that are gone: no tool may have them.

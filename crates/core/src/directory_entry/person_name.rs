@@ -6,6 +6,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::shown::shown;
+
 /// The longest name, as `useradd` has it.
 pub const LONGEST: usize = 32;
 
@@ -49,7 +53,8 @@ const RESERVED: &[&str] = &[
 ];
 
 /// A person's account name, checked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PersonName(String);
 
 /// Why a text is not a name that a person may have.
@@ -57,7 +62,8 @@ pub struct PersonName(String);
 pub enum PersonNameError {
     /// It breaks the rule for names.
     #[error(
-        "'{0}' is not the name of a person: a name has 1 to {LONGEST} lower-case letters, digits, hyphens and underscores, and starts with a letter"
+        "'{}' is not the name of a person: a name has 1 to {LONGEST} lower-case letters, digits, hyphens and underscores, and starts with a letter",
+        shown(_0)
     )]
     Rule(String),
     /// It belongs to the system.
@@ -87,6 +93,20 @@ impl FromStr for PersonName {
             return Err(PersonNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for PersonName {
+    type Error = PersonNameError;
+
+    fn try_from(text: String) -> Result<Self, PersonNameError> {
+        text.parse()
+    }
+}
+
+impl From<PersonName> for String {
+    fn from(name: PersonName) -> Self {
+        name.0
     }
 }
 

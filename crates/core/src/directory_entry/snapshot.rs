@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::admins;
 use super::dn::{DistinguishedName, part};
 use super::{Entry, Person, Refusal, Refused, Snapshot, Tool, ToolState, time};
 use crate::{Platform, ToolName};
@@ -25,15 +26,16 @@ pub const ATTRIBUTES: &[&str] = &[
     "modifyTimestamp",
 ];
 
-/// Reads everything: `accounts` are the entries directly below [`tool accounts`], `groups` those below [`tool groups`].
+/// Reads everything: `accounts` are the entries directly below [`tool accounts`], `groups` those below [`tool groups`],
+/// and `people` those that [`admins::wanted`] asks for.
 ///
 /// [`tool accounts`]: crate::platform::Directory::tool_accounts
 /// [`tool groups`]: crate::platform::Directory::tool_groups
-pub fn snapshot(platform: &Platform, accounts: &[Entry], groups: &[Entry]) -> Snapshot {
+pub fn snapshot(platform: &Platform, accounts: &[Entry], groups: &[Entry], people: &[Entry]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let mut groups = by_name(platform, groups, &mut snapshot.refused);
     let accounts = by_name(platform, accounts, &mut snapshot.refused);
-    read_admins(platform, &mut groups, &mut snapshot);
+    admins::read(platform, groups.remove(admins::GROUP), people, &mut snapshot);
     read_tools(platform, &accounts, &groups, &mut snapshot);
     snapshot
 }
@@ -182,29 +184,13 @@ fn tool(
     Ok(Tool { name: name.clone(), uid, maintainers: BTreeSet::new(), state: state(platform, account)? })
 }
 
-/// The administrators: the members of the group `<project>.admin`, which is no tool.
-fn read_admins(platform: &Platform, groups: &mut BTreeMap<String, &Entry>, snapshot: &mut Snapshot) {
-    let Ok(admin) = "admin".parse::<ToolName>() else { return };
-    match groups.remove(admin.as_str()) {
-        Some(group) => {
-            let service_account = format!("{}.", platform.directory.project);
-            snapshot.admins = members(platform, &admin, group, &mut snapshot.refused);
-            // An account of a tool is no person, and a tool must never be an administrator.
-            snapshot.admins.retain(|name| !name.starts_with(&service_account));
-        }
-        None => {
-            let dn = format!(
-                "{},{}",
-                part("cn", &admin.account(&platform.directory.project)),
-                platform.directory.tool_groups()
-            );
-            snapshot.refused.push(Refused { dn: dn.clone(), tool: None, reason: Refusal::NoGroup(dn) });
-        }
-    }
-}
-
 /// The account names of a group's members. The tool's own entries stand for "nobody" and are left out.
-fn members(platform: &Platform, name: &ToolName, group: &Entry, refused: &mut Vec<Refused>) -> BTreeSet<String> {
+pub(super) fn members(
+    platform: &Platform,
+    name: &ToolName,
+    group: &Entry,
+    refused: &mut Vec<Refused>,
+) -> BTreeSet<String> {
     let own = name.account(&platform.directory.project);
     let mut accounts = BTreeSet::new();
     for text in values(group, "member") {
@@ -246,7 +232,11 @@ fn member(platform: &Platform, own: &str, text: &str) -> Result<Option<String>, 
 }
 
 /// The entries of the project, by the name after `<project>.`; entries of other projects and kinds are not ours.
-fn by_name<'a>(platform: &Platform, entries: &'a [Entry], refused: &mut Vec<Refused>) -> BTreeMap<String, &'a Entry> {
+pub(super) fn by_name<'a>(
+    platform: &Platform,
+    entries: &'a [Entry],
+    refused: &mut Vec<Refused>,
+) -> BTreeMap<String, &'a Entry> {
     let prefix = format!("{}.", platform.directory.project);
     let mut found: BTreeMap<String, &Entry> = BTreeMap::new();
     for entry in entries {
@@ -267,11 +257,11 @@ fn by_name<'a>(platform: &Platform, entries: &'a [Entry], refused: &mut Vec<Refu
     found
 }
 
-fn values<'a>(entry: &'a Entry, attribute: &str) -> &'a [String] {
+pub(super) fn values<'a>(entry: &'a Entry, attribute: &str) -> &'a [String] {
     entry.attributes.get(&attribute.to_ascii_lowercase()).map_or(&[], Vec::as_slice)
 }
 
-fn one<'a>(entry: &'a Entry, attribute: &'static str) -> Result<&'a str, Refusal> {
+pub(super) fn one<'a>(entry: &'a Entry, attribute: &'static str) -> Result<&'a str, Refusal> {
     match values(entry, attribute) {
         [one] => Ok(one),
         [] => Err(Refusal::Missing(attribute)),
@@ -279,14 +269,14 @@ fn one<'a>(entry: &'a Entry, attribute: &'static str) -> Result<&'a str, Refusal
     }
 }
 
-fn number(entry: &Entry, attribute: &'static str) -> Result<u32, Refusal> {
+pub(super) fn number(entry: &Entry, attribute: &'static str) -> Result<u32, Refusal> {
     let text = one(entry, attribute)?;
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse().ok());
     number.ok_or_else(|| value(attribute, text, "is not a number from 0 to 4294967295"))
 }
 
-fn value(attribute: &'static str, value: &str, problem: &str) -> Refusal {
+pub(super) fn value(attribute: &'static str, value: &str, problem: &str) -> Refusal {
     Refusal::Value { attribute, value: value.to_owned(), problem: problem.to_owned() }
 }
 

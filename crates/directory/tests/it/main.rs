@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admins;
 mod image;
 mod people;
 mod reading;

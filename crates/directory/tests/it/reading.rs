@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use crate::slapd::{BASE, Slapd};
 
 /// Far longer than anything here takes; only a test that fails waits for it.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-fn tool(name: &str) -> NewTool {
+pub(crate) fn tool(name: &str) -> NewTool {
     NewTool { name: name.parse().unwrap(), maintainers: vec!["m1".parse().unwrap()], description: None }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures::future::join_all;
 use hearth_core::directory_entry::{Tool, ToolState};
-use hearth_directory::{Directory, MaintainerChange, NewTool};
+use hearth_directory::{Directory, MemberChange, NewTool};
 use jiff::Timestamp;
 
 use crate::slapd::{BASE, Slapd};
@@ -116,7 +116,7 @@ async fn who_maintains_a_tool() {
         (vec!["m2"], vec!["m1"], Ok(names(&["m2"]))),
     ] {
         let people = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let change = MaintainerChange { add: people(&add), remove: people(&remove) };
+        let change = MemberChange { add: people(&add), remove: people(&remove) };
         let changed = directory.change_maintainers(&wikibot, &change).await.map_err(|e| e.to_string());
         let found = found(&mut directory, "wikibot").await.maintainers;
         assert_eq!(changed.map(|()| found), expected.map_err(str::to_owned), "+{add:?} -{remove:?}");

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hearth_core::account::kubeconfig::Server;
+use hearth_core::account::kubeconfig::{KeyPair, Server};
 use hearth_core::account::objects;
 use hearth_core::account::plan::{Action, Given, Was};
 use hearth_core::account::quotas::Quotas;
 use hearth_core::account::state::Home;
+use hearth_core::account::subject::Identity;
 use hearth_core::{Platform, ToolName, names};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -20,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::homes::{Files, Homes};
+use super::homes::{Files, Homes, Resident};
 use super::observe::Written;
 use super::{certificate, workloads};
 
@@ -51,6 +52,15 @@ impl Context {
     pub(super) fn given(&self) -> Given<'_> {
         let Self { platform, quotas, api_ca, .. } = self;
         Given { platform, quotas, api_ca, now: (self.clock)() }
+    }
+
+    /// Gets a certificate, and what else belongs into the owner's kubeconfig.
+    pub(super) async fn certify(&self, identity: &Identity) -> Result<(Server, KeyPair)> {
+        let Self { client, platform, api_ca, signing, .. } = self;
+        let pair = certificate::issue(client, identity, platform.tools.certificate_days, *signing).await?;
+        let api = &platform.api;
+        let server = Server { url: api.server.clone(), tls_name: api.name.clone(), ca: api_ca.as_ref().to_owned() };
+        Ok((server, pair))
     }
 }
 
@@ -120,19 +130,17 @@ impl Work<'_> {
             }
             Action::Stop => workloads::stop(&self.context.client, &namespace).await?,
             Action::Start => workloads::start(&self.context.client, &namespace).await?,
-            Action::MakeHome(uid) => self.outcome.home = Some(self.context.homes.make(&tool, uid).await?),
+            Action::MakeHome(uid) => {
+                self.outcome.home = Some(self.context.homes.make(&Resident::tool(&tool, uid)).await?)
+            }
             Action::IssueCertificate { uid, identity } => {
-                let Context { client, platform, api_ca, homes, signing, .. } = self.context;
-                let pair = certificate::issue(client, &identity, platform.tools.certificate_days, *signing).await?;
-                let api = &platform.api;
-                let server =
-                    Server { url: api.server.clone(), tls_name: api.name.clone(), ca: api_ca.as_ref().to_owned() };
-                let files = Files { kubeconfig: Some((server, pair)), password: None };
-                self.outcome.home = Some(Home::Own(homes.work(&tool, uid, files).await?));
+                let files = Files { kubeconfig: Some(self.context.certify(&identity).await?), password: None };
+                let resident = Resident::tool(&tool, uid);
+                self.outcome.home = Some(Home::Own(self.context.homes.work(&resident, files).await?));
             }
             Action::WriteCredential { uid, password } => {
                 let files = Files { kubeconfig: None, password: Some(password.text) };
-                self.outcome.home = Some(Home::Own(self.context.homes.work(&tool, uid, files).await?));
+                self.outcome.home = Some(Home::Own(self.context.homes.work(&Resident::tool(&tool, uid), files).await?));
             }
             Action::ArchiveHome(uid) => self.outcome.home = Some(self.context.homes.archive(&tool, uid).await?),
             Action::DeleteNamespace(uid) => {
@@ -200,7 +208,7 @@ impl Work<'_> {
 }
 
 /// Deleting what is gone already is what was wanted.
-fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
+pub(super) fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         result => result.map(|_| ()),

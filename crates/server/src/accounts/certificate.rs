@@ -1,4 +1,4 @@
-//! A tool's certificate: a key, a request for a certificate, and the wait until it is signed.
+//! A tool's or an administrator's certificate: a key, a request for a certificate, and the wait until it is signed.
 //!
 //! The request is made here and approved by the role `signer`; the cluster's own signer signs it. The wait is a
 //! watch on this one request, which is deleted at the end, whatever came of it.
@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
+use hearth_core::account::approval::{SIGNER, USAGES};
 use hearth_core::account::kubeconfig::KeyPair;
-use hearth_core::account::subject::{Identity, SIGNER, Subject, USAGES};
+use hearth_core::account::subject::{Identity, Subject};
 use hearth_core::names;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
@@ -32,7 +33,7 @@ pub(super) async fn issue(
 ) -> Result<KeyPair> {
     let (request, key) = request(&identity.subject())?;
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let name = format!("{}-{}", identity.tool.namespace(), fresh::suffix());
+    let name = format!("{}-{}", identity.owner.to_string().replace([':', '_'], "-"), fresh::suffix());
     let object = CertificateSigningRequest {
         metadata: ObjectMeta {
             name: Some(name.clone()),

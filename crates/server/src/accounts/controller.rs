@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::apply::{self, Context, Outcome};
 use super::events::Events;
 use super::fresh::Random;
+use super::homes::Resident;
 use super::metrics::Metrics;
 use super::observe::{Concerns, Observed, Seen};
 use super::waiting::Waiting;
@@ -46,7 +47,7 @@ const UNDONE: u32 = 5;
 /// Keeps the cluster and the homes equal to the directory until `shutdown` completes. `snapshots` is the directory,
 /// at first and after each change; an error in it leaves the last snapshot in force. While `leads` is false it only
 /// observes, so that it can act at once when that changes.
-pub async fn run(
+pub(super) async fn run(
     context: Context,
     snapshots: impl Stream<Item = Result<Snapshot>> + Send,
     cluster: impl Stream<Item = Seen> + Send,
@@ -123,9 +124,9 @@ struct Controller {
     /// Tools whose home is looked at, and whether the tool was worked on meanwhile.
     looking: BTreeMap<ToolName, bool>,
     /// Tools whose actions failed.
-    failed: Waiting,
+    failed: Waiting<ToolName>,
     /// Tools whose home could not be looked at.
-    unseen: Waiting,
+    unseen: Waiting<ToolName>,
     /// How often in a row a tool's actions were done and something was still to do.
     undone: BTreeMap<ToolName, u32>,
     refused: Vec<Refused>,
@@ -356,7 +357,7 @@ impl Controller {
             self.looking.insert(tool.clone(), self.busy.contains(&tool));
             let homes = self.context.homes.clone();
             self.looks.spawn(async move {
-                let home = homes.look(&tool, uid).await;
+                let home = homes.look(&Resident::tool(&tool, uid)).await;
                 (tool, home)
             });
         }

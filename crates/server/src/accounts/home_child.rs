@@ -1,8 +1,8 @@
-//! `hearthd home-work`: reads and writes files in tools' homes, in each as its tool.
+//! `hearthd home-work`: reads and writes files in homes, in each as its owner: a tool, or an administrator.
 //!
 //! `accounts` starts it and gives it one order after another, a line each on standard input; it answers each with a line
-//! on standard output. For an order it takes on the tool's user and group ([`super::as_tool`]), so that the kernel
-//! decides what it may do: whatever a tool makes of its home, nothing is done there that the tool could not do itself.
+//! on standard output. For an order it takes on the owner's user and group ([`super::as_owner`]), so that the kernel
+//! decides what it may do: whatever an owner makes of the home, nothing is done there that the owner could not do.
 //! It never follows a symbolic link in the home, and replaces files whole.
 
 use std::io::{BufRead, Read, Write};
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use hearth_core::ToolName;
+use hearth_core::account::owner::Owner;
 use hearth_core::account::state::{Certificate, Contents, Credential, Kubeconfig};
 use hearth_core::account::subject::Subject;
 use hearth_core::account::{credential, kubeconfig};
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::as_tool::{self, AsTool};
+use super::as_owner::{self, AsOwner};
 use super::fresh;
 
 /// The largest file that is read, and the longest order or answer, in bytes; a kubeconfig or a login is a few
@@ -32,10 +33,12 @@ pub(super) const LARGEST: u64 = 1 << 20;
 pub(super) struct Order {
     /// The home's path.
     pub home: String,
-    /// The tool.
-    pub tool: ToolName,
-    /// Its user number.
+    /// Whose it is.
+    pub owner: Owner,
+    /// The owner's user number.
     pub uid: u32,
+    /// The owner's group number.
+    pub gid: u32,
     /// The platform's registry.
     pub registry: String,
     /// The kubeconfig's entries to write.
@@ -60,7 +63,7 @@ pub(super) enum Answer {
 
 /// Carries out orders until there are no more.
 pub fn main() -> ExitCode {
-    let worked = as_tool::give_up_the_rest().and_then(|()| work());
+    let worked = as_owner::give_up_the_rest().and_then(|()| work());
     match worked.or_else(|error| tell(&Answer::Failed(format!("{error:#}")))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -89,52 +92,53 @@ fn tell(answer: &Answer) -> Result<()> {
 
 fn carry_out(line: &[u8]) -> Result<(Contents, Option<String>)> {
     let order: Order = serde_json::from_slice(line).context("failed to read the order")?;
-    let _tool = AsTool::become_user(order.uid)?;
+    let _owner = AsOwner::become_user(order.uid, order.gid)?;
     let home = Dir::open(&order.home)?;
-    ensure!(rustix::fs::fstat(&home.0)?.st_uid == order.uid, "the home {} is not the tool's own", order.home);
+    ensure!(rustix::fs::fstat(&home.0)?.st_uid == order.uid, "the home {} is not its owner's", order.home);
     let warning = match &order.kubeconfig {
-        Some((server, pair)) => write_kubeconfig(&home, &order.tool, server, pair)?,
+        Some((server, pair)) => write_kubeconfig(&home, &order.owner, server, pair)?,
         None => None,
     };
-    if let Some(password) = &order.password {
-        write_login(&home, &order, password)?;
+    if let (Owner::Tool(tool), Some(password)) = (&order.owner, &order.password) {
+        write_login(&home, tool, &order.registry, password)?;
     }
     Ok((look(&home, &order)?, warning))
 }
 
 fn write_kubeconfig(
     home: &Dir,
-    tool: &ToolName,
+    owner: &Owner,
     server: &kubeconfig::Server,
     pair: &kubeconfig::KeyPair,
 ) -> Result<Option<String>> {
     let folder = home.open_or_make(".kube")?;
     let existing = folder.read("config").context("failed to read .kube/config")?;
-    let merged = kubeconfig::merge(existing.as_deref(), tool, server, pair)
+    let merged = kubeconfig::merge(existing.as_deref(), owner, server, pair)
         .map_err(|problem| anyhow::anyhow!("the file .kube/config is left alone: {problem}"))?;
     folder.write("config", merged.as_bytes(), 0o600).context("failed to write .kube/config")?;
-    let copies = home.open_or_make(".toolskube").and_then(|folder| {
+    let folder = owner.certificate_folder();
+    let copies = home.open_or_make(folder).and_then(|folder| {
         folder.write("client.crt", pair.certificate.as_bytes(), 0o400)?;
         folder.write("client.key", pair.key.as_bytes(), 0o400)
     });
     // What counts is the kubeconfig: it holds both. The copies are for scripts that know the original's paths.
-    Ok(copies.err().map(|error| format!("failed to write the copies in .toolskube: {error:#}")))
+    Ok(copies.err().map(|error| format!("failed to write the copies in {folder}: {error:#}")))
 }
 
-fn write_login(home: &Dir, order: &Order, password: &str) -> Result<()> {
+fn write_login(home: &Dir, tool: &ToolName, registry: &str, password: &str) -> Result<()> {
     let folder = home.open_or_make(".docker")?;
     let existing = folder.read("config.json").context("failed to read .docker/config.json")?;
-    let merged = credential::merge(existing.as_deref(), &order.registry, &order.tool, password)
+    let merged = credential::merge(existing.as_deref(), registry, tool, password)
         .map_err(|problem| anyhow::anyhow!("the file .docker/config.json is left alone: {problem}"))?;
     folder.write("config.json", merged.as_bytes(), 0o600).context("failed to write .docker/config.json")
 }
 
-/// What is in the home of what the platform writes. What a tool made of its files is a finding; a file system that does
+/// What is in the home of what the platform writes. What an owner made of the files is a finding; a file system that does
 /// not answer is an error, and is asked again.
 fn look(home: &Dir, order: &Order) -> Result<Contents> {
     let kubeconfig = match home.read_in(".kube", "config") {
         Err(error) => Kubeconfig::Unusable(finding(error)?),
-        Ok(text) => match kubeconfig::find(text.as_deref(), &order.tool) {
+        Ok(text) => match kubeconfig::find(text.as_deref(), &order.owner) {
             kubeconfig::Found::Missing => Kubeconfig::Missing,
             kubeconfig::Found::Unusable(problem) => Kubeconfig::Unusable(problem),
             kubeconfig::Found::Entry { server, certificate } => {
@@ -142,19 +146,27 @@ fn look(home: &Dir, order: &Order) -> Result<Contents> {
             }
         },
     };
-    let credential = match home.read_in(".docker", "config.json") {
+    let credential = match &order.owner {
+        Owner::Tool(tool) => look_at_login(home, tool, &order.registry)?,
+        // The platform gives administrators none.
+        Owner::Admin(_) => Credential::Missing,
+    };
+    Ok(Contents { kubeconfig, credential })
+}
+
+fn look_at_login(home: &Dir, tool: &ToolName, registry: &str) -> Result<Credential> {
+    Ok(match home.read_in(".docker", "config.json") {
         Err(error) => Credential::Unusable(finding(error)?),
-        Ok(text) => match credential::login(text.as_deref(), &order.registry, &order.tool) {
+        Ok(text) => match credential::login(text.as_deref(), registry, tool) {
             credential::Login::Missing => Credential::Missing,
             credential::Login::Other => Credential::Other,
             credential::Login::Unusable(problem) => Credential::Unusable(problem),
             credential::Login::Own(password) => Credential::Password(fresh::sha256_hex(password.as_bytes())),
         },
-    };
-    Ok(Contents { kubeconfig, credential })
+    })
 }
 
-/// What is wrong with a file that could not be read, if that is the tool's doing.
+/// What is wrong with a file that could not be read, if that is the owner's doing.
 fn finding(error: anyhow::Error) -> Result<String> {
     use std::io::ErrorKind::InvalidData;
     let is_answer = match (error.downcast_ref::<Errno>(), error.downcast_ref::<std::io::Error>()) {

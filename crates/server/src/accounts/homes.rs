@@ -1,14 +1,16 @@
-//! Tools' homes, from outside: made as root in a root-owned parent, and worked in only by processes that become the
-//! tool for it ([`super::home_child`]).
+//! Homes of tools and of administrators, from outside: made as root in a root-owned parent, and worked in only by
+//! processes that become the owner for it ([`super::home_child`]).
 //!
-//! What exists is never changed in owner or mode, and a home that is not the tool's is not entered.
+//! What exists is never changed in owner or mode, and a home that is another's is not entered.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use hearth_core::account::kubeconfig::{KeyPair, Server};
+use hearth_core::account::owner::Owner;
 use hearth_core::account::state::{Contents, Credential, Foreign, Home, Kubeconfig};
+use hearth_core::directory_entry::Admin;
 use hearth_core::{Platform, ToolName, platform};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -18,17 +20,33 @@ use super::fresh;
 use super::home_child::{Answer, Order};
 use super::workers::{PATIENCE, Workers};
 
-/// The mode of a home: group-writable, and what is made in it is the group's.
+/// The mode of a tool's home: group-writable, and what is made in it is the group's.
 const MODE: u32 = 0o2770;
+
+/// The mode of a person's home.
+const PRIVATE: u32 = 0o2700;
 
 /// Where the homes are, and how to work in them.
 #[derive(Clone, Debug)]
 pub struct Homes {
-    /// The parent of all homes.
+    /// The parent of all tools' homes.
     root: String,
+    /// The parent of all people's homes.
+    people: String,
     /// The platform's registry.
     registry: String,
     workers: Workers,
+}
+
+/// Whose a home is.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// The tool or the administrator.
+    pub owner: Owner,
+    /// The owner's user number.
+    pub uid: u32,
+    /// The number of the owner's group.
+    pub gid: u32,
 }
 
 /// What to write into a home.
@@ -45,52 +63,71 @@ impl Homes {
     pub fn new(platform: &Platform, program: PathBuf) -> Self {
         Self {
             root: platform.homes.root.clone(),
+            people: platform.homes.people.clone(),
             registry: platform.registry.host.clone(),
             workers: Workers::new(program),
         }
     }
 
-    /// Looks at a tool's home.
-    pub async fn look(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        match self.apart(tool, move |homes, tool| homes.outside(tool, uid)).await? {
+    /// Looks at a home.
+    pub async fn look(&self, resident: &Resident) -> Result<Home> {
+        let of = resident.clone();
+        match self.apart(&resident.owner, move |homes| homes.outside(&of.owner, of.uid)).await? {
             Some(home) => Ok(home),
-            None => Ok(Home::Own(self.work(tool, uid, Files::default()).await?)),
+            None => Ok(Home::Own(self.work(resident, Files::default()).await?)),
         }
     }
 
-    /// Makes a tool's home with `logs` in it. It appears at once, complete.
-    pub async fn make(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        self.apart(tool, move |homes, tool| homes.make_now(tool, uid)).await
+    /// Makes a home; a tool's with `logs` in it. It appears at once, complete.
+    pub async fn make(&self, resident: &Resident) -> Result<Home> {
+        let of = resident.clone();
+        self.apart(&resident.owner, move |homes| homes.make_now(&of)).await
     }
 
     /// Puts a tool's home into the archive, with one rename: `.archive/<tool>.<user number>.<moment>`. One that is not
     /// there, or not the tool's, is left as it is.
     pub async fn archive(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        self.apart(tool, move |homes, tool| homes.archive_now(tool, uid)).await
+        let owner = Owner::from(tool.clone());
+        let of = tool.clone();
+        self.apart(&owner, move |homes| homes.archive_now(&of, uid)).await
     }
 
     /// Does what may wait for the file system on a thread of its own, and does not wait for it for ever: what hangs must
     /// not hold up the other tools.
     async fn apart<T: Send + 'static>(
         &self,
-        tool: &ToolName,
-        work: impl FnOnce(&Self, &ToolName) -> Result<T> + Send + 'static,
+        owner: &Owner,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (homes, its) = (self.clone(), tool.clone());
-        let thread = tokio::task::spawn_blocking(move || work(&homes, &its));
+        let homes = self.clone();
+        let thread = tokio::task::spawn_blocking(move || work(&homes));
         let done = tokio::time::timeout(PATIENCE, thread).await;
-        done.with_context(|| format!("the home {}/{tool} did not answer within {PATIENCE:?}", self.root))??
+        done.with_context(|| format!("the home {} did not answer within {PATIENCE:?}", self.of(owner)))??
     }
 
-    fn make_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        let parent = self.parent()?;
-        // One name for each tool: what a making left that was cut off is found by the next.
-        let beside = format!(".new-{tool}");
-        let made = take_away(&parent, &beside).and_then(|()| make_at(&parent, &beside, uid)).and_then(|()| {
-            match rustix::fs::renameat_with(&parent, &beside, &parent, tool.as_str(), RenameFlags::NOREPLACE) {
+    /// The parent of the owner's home.
+    fn parent_of(&self, owner: &Owner) -> &str {
+        match owner {
+            Owner::Tool(_) => &self.root,
+            Owner::Admin(_) => &self.people,
+        }
+    }
+
+    /// The owner's home.
+    fn of(&self, owner: &Owner) -> String {
+        format!("{}/{}", self.parent_of(owner), owner.name())
+    }
+
+    fn make_now(&self, resident: &Resident) -> Result<Home> {
+        let Resident { owner, uid, .. } = resident;
+        let (parent, name) = (open_parent(self.parent_of(owner))?, owner.name());
+        // One name for each: what a making left that was cut off is found by the next.
+        let beside = format!(".new-{name}");
+        let made = take_away(&parent, &beside).and_then(|()| make_at(&parent, &beside, resident)).and_then(|()| {
+            match rustix::fs::renameat_with(&parent, &beside, &parent, name, RenameFlags::NOREPLACE) {
                 // A file system that does not know the flag: nobody else writes in this directory.
-                Err(Errno::INVAL) if self.outside(tool, uid).is_ok_and(|home| home == Some(Home::Missing)) => {
-                    rustix::fs::renameat(&parent, &beside, &parent, tool.as_str())
+                Err(Errno::INVAL) if self.outside(owner, *uid).is_ok_and(|home| home == Some(Home::Missing)) => {
+                    rustix::fs::renameat(&parent, &beside, &parent, name)
                 }
                 result => result,
             }
@@ -99,18 +136,18 @@ impl Homes {
         if made.is_err() {
             let _ = take_away(&parent, &beside);
         }
-        made.with_context(|| format!("failed to make the home {}/{tool}", self.root))?;
+        made.with_context(|| format!("failed to make the home {}", self.of(owner)))?;
         Ok(Home::Own(Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing }))
     }
 
     fn archive_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        if let Some(home) = self.outside(tool, uid)? {
+        if let Some(home) = self.outside(&tool.clone().into(), uid)? {
             if let Home::Foreign(_) = home {
                 tracing::warn!(%tool, "its home is another's, and is left where it is");
             }
             return Ok(home);
         }
-        let parent = self.parent()?;
+        let parent = open_parent(&self.root)?;
         let archive = match rustix::fs::mkdirat(&parent, platform::Homes::ARCHIVE, Mode::from(0o700)) {
             Ok(()) | Err(Errno::EXIST) => open_dir(&parent, platform::Homes::ARCHIVE),
             Err(error) => Err(error.into()),
@@ -134,16 +171,15 @@ impl Homes {
         Ok(Home::Missing)
     }
 
-    /// Writes files into a tool's home, as the tool; returns what is in it then.
-    pub async fn work(&self, tool: &ToolName, uid: u32, files: Files) -> Result<Contents> {
-        ensure!(uid != 0, "a tool's user number cannot be 0");
-        let Files { kubeconfig, password } = files;
-        let home = format!("{}/{tool}", self.root);
-        let order = Order { home, tool: tool.clone(), uid, registry: self.registry.clone(), kubeconfig, password };
+    /// Writes files into a home, as its owner; returns what is in it then.
+    pub async fn work(&self, resident: &Resident, files: Files) -> Result<Contents> {
+        let Resident { owner, uid, gid } = resident.clone();
+        let (Files { kubeconfig, password }, home) = (files, self.of(&owner));
+        let order = Order { home, owner, uid, gid, registry: self.registry.clone(), kubeconfig, password };
         match self.workers.carry_out(&order).await.with_context(|| format!("the home {}", order.home))? {
             Answer::Done { contents, warning } => {
                 if let Some(warning) = warning {
-                    tracing::warn!(%tool, warning, "a part of the home was not written");
+                    tracing::warn!(owner = %order.owner, warning, "a part of the home was not written");
                 }
                 Ok(contents)
             }
@@ -156,12 +192,13 @@ impl Homes {
         self.workers.rest();
     }
 
-    /// What the home is, without entering it; `None` if it is the tool's own.
-    fn outside(&self, tool: &ToolName, uid: u32) -> Result<Option<Home>> {
-        let stat = match rustix::fs::statat(&self.parent()?, tool.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+    /// What the home is, without entering it; `None` if it is the owner's own.
+    fn outside(&self, owner: &Owner, uid: u32) -> Result<Option<Home>> {
+        let parent = open_parent(self.parent_of(owner))?;
+        let stat = match rustix::fs::statat(&parent, owner.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(Some(Home::Missing)),
-            Err(error) => return Err(error).with_context(|| format!("failed to look at {}/{tool}", self.root)),
+            Err(error) => return Err(error).with_context(|| format!("failed to look at {}", self.of(owner))),
         };
         Ok(if !FileType::from_raw_mode(stat.st_mode).is_dir() {
             Some(Home::Foreign(Foreign::NotADirectory))
@@ -171,22 +208,33 @@ impl Homes {
             None
         })
     }
+}
 
-    /// The parent of all homes. In one that others can write to, a home could be swapped for a link.
-    fn parent(&self) -> Result<OwnedFd> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let parent = rustix::fs::openat(CWD, self.root.as_str(), flags, Mode::empty())
-            .with_context(|| format!("failed to open the homes' parent {}; homes.root names it", self.root))?;
-        let stat = rustix::fs::fstat(&parent)?;
-        ensure!(
-            stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o022 == 0,
-            "the homes' parent {} must be owned by root and be writable by nobody else; it is of user number {} with mode {:o}",
-            self.root,
-            stat.st_uid,
-            stat.st_mode & 0o7777
-        );
-        Ok(parent)
+impl Resident {
+    /// A tool: its group number is its user number.
+    pub fn tool(tool: &ToolName, uid: u32) -> Self {
+        Self { owner: tool.clone().into(), uid, gid: uid }
     }
+
+    /// An administrator.
+    pub fn admin(admin: &Admin) -> Self {
+        Self { owner: Owner::Admin(admin.name.clone()), uid: admin.uid, gid: admin.gid }
+    }
+}
+
+/// The parent of homes. In one that others can write to, a home could be swapped for a link.
+fn open_parent(path: &str) -> Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    let parent = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .with_context(|| format!("failed to open the homes' parent {path}; homes.root and homes.people name them"))?;
+    let stat = rustix::fs::fstat(&parent)?;
+    ensure!(
+        stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o022 == 0,
+        "the homes' parent {path} must be owned by root and be writable by nobody else; it is of user number {} with mode {:o}",
+        stat.st_uid,
+        stat.st_mode & 0o7777
+    );
+    Ok(parent)
 }
 
 /// Takes away what is left of a home that was begun. One that was given to the tool may hold files of it already, and is
@@ -209,16 +257,22 @@ fn take_away(parent: &OwnedFd, name: &str) -> Result<()> {
     }
 }
 
-fn make_at(parent: &OwnedFd, name: &str, uid: u32) -> Result<()> {
+fn make_at(parent: &OwnedFd, name: &str, resident: &Resident) -> Result<()> {
     let home = make_dir(parent, name)?;
-    let logs = make_dir(&home, "logs")?;
+    let (user, group) = (Uid::from_raw(resident.uid), Gid::from_raw(resident.gid));
+    let give = |dir: &OwnedFd, mode: u32| -> Result<()> {
+        rustix::fs::fchmod(dir, Mode::from(mode))?;
+        rustix::fs::fchown(dir, Some(user), Some(group))
+            .with_context(|| format!("failed to give it to user number {}", resident.uid))
+    };
     // The owner comes last, the home's very last: until then nobody else can enter.
-    for dir in [&logs, &home] {
-        rustix::fs::fchmod(dir, Mode::from(MODE))?;
-        rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
-            .with_context(|| format!("failed to give it to user number {uid}"))?;
+    match &resident.owner {
+        Owner::Tool(_) => {
+            give(&make_dir(&home, "logs")?, MODE)?;
+            give(&home, MODE)
+        }
+        Owner::Admin(_) => give(&home, PRIVATE),
     }
-    Ok(())
 }
 
 fn make_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
+use hearth_core::account::admins;
 use hearth_core::account::plan::Action;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +37,9 @@ pub struct Metrics {
     last_clean_pass: Gauge<i64, AtomicI64>,
     passes: Counter<u64, AtomicU64>,
     leads: Gauge,
+    admins: Gauge,
+    failing_admins: Gauge,
+    refused_admins: Gauge,
     /// When the loop last ran, in seconds since 1970.
     last_turn: AtomicI64,
 }
@@ -52,6 +56,9 @@ impl Metrics {
             last_clean_pass: Gauge::default(),
             passes: Counter::default(),
             leads: Gauge::default(),
+            admins: Gauge::default(),
+            failing_admins: Gauge::default(),
+            refused_admins: Gauge::default(),
             last_turn: AtomicI64::new(crate::clock::now().as_second()),
             registry: Registry::default(),
         };
@@ -66,7 +73,18 @@ impl Metrics {
             "When nothing was left to do",
             metrics.last_clean_pass.clone(),
         );
-        for kind in Action::KINDS {
+        registry.register("administrators", "Administrators in the directory", metrics.admins.clone());
+        registry.register(
+            "failing_administrators",
+            "Administrators for whom the last action failed",
+            metrics.failing_admins.clone(),
+        );
+        registry.register(
+            "refused_administrators",
+            "What of administrators is left alone although it is not as it should be",
+            metrics.refused_admins.clone(),
+        );
+        for kind in Action::KINDS.into_iter().chain(admins::KINDS) {
             for outcome in ["done", "failed"] {
                 let _ = metrics.actions.get_or_create(&Done { kind, outcome });
             }
@@ -89,6 +107,14 @@ impl Metrics {
         if is_clean {
             self.last_clean_pass.set(crate::clock::now().as_second());
         }
+    }
+
+    /// A pass looked after so many administrators.
+    pub(super) fn looked_after(&self, admins: usize, failing: usize, refused: usize) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.admins.set(number(admins));
+        self.failing_admins.set(number(failing));
+        self.refused_admins.set(number(refused));
     }
 
     pub(super) fn leads(&self, leads: bool) {

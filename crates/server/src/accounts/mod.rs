@@ -1,34 +1,40 @@
-//! The accounts controller: keeps for each tool of the directory its corner of the cluster and its home.
+//! The accounts controller: keeps for each tool of the directory its corner of the cluster and its home, and for each
+//! administrator the rights and the kubeconfig.
 //!
 //! What is to be done is decided in [`hearth_core::account`]; here it is observed ([`observe`]) and done
-//! ([`apply`], [`homes`]), in a loop ([`controller`]). It writes nothing that is not the platform's, never works in a
+//! ([`apply`], [`homes`]), in a loop for tools ([`controller`]) and one for administrators ([`admins`]). It writes nothing that is not the platform's, never works in a
 //! home as root, and holds no right to approve the certificates that it requests.
 
+mod admins;
 pub mod apply;
-mod as_tool;
+mod as_owner;
 mod certificate;
-pub mod controller;
+mod controller;
 mod events;
 mod fresh;
 mod home_child;
 pub mod homes;
 pub mod metrics;
-pub mod observe;
+mod observe;
 mod preview;
 mod waiting;
 mod workers;
 mod workloads;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::Stream;
 use hearth_core::Platform;
 use hearth_core::account::quotas::Quotas;
+use hearth_core::directory_entry::Snapshot;
 use hearth_core::names::{self, path};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub use home_child::main as home_work;
 
@@ -99,10 +105,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = identity.unwrap_or_else(host_name);
     tracing::info!(identity, "keeping accounts");
     let candidacy = lease::stand(client.clone(), names::PLATFORM_NAMESPACE, LEASE, identity);
-    let (leads, seen) = (candidacy.leads.clone(), observe::watch(&client));
-    controller::run(context, snapshots, seen, leads, metrics, http_service::stop_signal()).await?;
+    let leads = candidacy.leads.clone();
+    keep(context, snapshots, leads, metrics, http_service::stop_signal()).await?;
     candidacy.withdraw().await;
     served.await?
+}
+
+/// Keeps tools and administrators equal to the directory until `shutdown` completes. `snapshots` is the directory, at
+/// first and after each change; an error in it leaves the last snapshot in force. While `leads` is false this only
+/// observes, so that it can act at once when that changes.
+pub async fn keep(
+    context: apply::Context,
+    snapshots: impl Stream<Item = anyhow::Result<Snapshot>> + Send,
+    leads: watch::Receiver<bool>,
+    metrics: Arc<metrics::Metrics>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let (snapshots, people) = admins::apart(snapshots);
+    let (tools, bindings) = (observe::watch(&context.client), admins::watch(&context.client));
+    let administrators = admins::run(context.clone(), people, bindings, leads.clone(), metrics.clone());
+    tokio::select! {
+        ended = controller::run(context, snapshots, tools, leads, metrics, shutdown) => ended,
+        () = administrators => Ok(()),
+    }
 }
 
 /// The name of this host: in a pod, the pod's.

@@ -34,7 +34,7 @@ const WATCH_SECONDS: u32 = 60;
 
 /// What a watch says.
 #[derive(Debug)]
-pub enum Seen {
+pub(super) enum Seen {
     /// Of namespaces.
     Namespace(Event<PartialObjectMeta<Namespace>>),
     /// Of quotas.
@@ -60,7 +60,7 @@ pub(super) enum Written {
 }
 
 /// Watches everything that plans depend on.
-pub fn watch(client: &Client) -> BoxStream<'static, Seen> {
+pub(super) fn watch(client: &Client) -> BoxStream<'static, Seen> {
     let all = Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     let ours = all.clone().labels(&format!("{}={}", names::label::MANAGED_BY, names::FIELD_MANAGER));
     let namespaces = kube::runtime::watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all);
@@ -78,7 +78,7 @@ pub fn watch(client: &Client) -> BoxStream<'static, Seen> {
 
 /// Pauses between attempts to watch: from 100 ms, doubling, to 5 s.
 #[derive(Debug, Default)]
-struct Steps(u32);
+pub(super) struct Steps(u32);
 
 impl Iterator for Steps {
     type Item = Duration;
@@ -108,7 +108,7 @@ struct Shelf<T> {
 
 /// All that was observed.
 #[derive(Debug, Default)]
-pub struct Observed {
+pub(super) struct Observed {
     namespaces: Shelf<NamespaceSeen>,
     quotas: Shelf<Option<Arc<ResourceQuotaSpec>>>,
     limits: Shelf<Option<Arc<LimitRangeSpec>>>,
@@ -121,7 +121,7 @@ pub struct Observed {
 
 /// What a change concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Concerns {
+pub(super) enum Concerns {
     /// Nothing that plans depend on.
     Nothing,
     /// One tool.
@@ -144,12 +144,12 @@ struct Shared<T>(Vec<Arc<T>>);
 
 impl Observed {
     /// Whether every kind was listed once: before that, nothing can be said to be missing.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.namespaces.complete && self.quotas.complete && self.limits.complete && self.bindings.complete
     }
 
     /// Takes in what a watch says. Returns what it may change the plan for.
-    pub fn take(&mut self, seen: Seen) -> Concerns {
+    pub(super) fn take(&mut self, seen: Seen) -> Concerns {
         let concerns = match seen {
             Seen::Namespace(event) => self.namespaces.take(event, |o| namespace(o.metadata)),
             Seen::Quota(event) => self.quotas.take(event, |o| quota(o, &mut self.shared_quotas)),

@@ -8,8 +8,10 @@ use futures::{Stream, StreamExt, stream};
 use hearth_core::account::plan::{Action, plan};
 use hearth_core::directory_entry::{Snapshot, ToolState};
 
+use super::admins;
 use super::apply::Context;
 use super::fresh::Random;
+use super::homes::Resident;
 use super::observe::{Observed, Seen};
 
 /// How many homes are looked at at once.
@@ -34,7 +36,7 @@ pub(super) async fn preview(
     let mut text = String::new();
     let active = desired.tools.values().filter(|tool| tool.state == ToolState::Active);
     let mut looks = stream::iter(active)
-        .map(|tool| async move { (&tool.name, context.homes.look(&tool.name, tool.uid).await) })
+        .map(|tool| async move { (&tool.name, context.homes.look(&Resident::tool(&tool.name, tool.uid)).await) })
         .buffer_unordered(AT_ONCE);
     while let Some((tool, home)) = looks.next().await {
         match home {
@@ -53,11 +55,17 @@ pub(super) async fn preview(
             None => writeln!(text, "left alone: {}", refused.reason)?,
         }
     }
+    let admins = admins::preview(context, &desired.admins).await?;
+    for line in &admins.lines {
+        writeln!(text, "{line}")?;
+    }
     for refused in &desired.refused {
         writeln!(text, "the entry {} cannot be used: {}", refused.dn, refused.reason)?;
     }
-    let (all, to_do) = (desired.tools.len(), plan.tools.len());
-    let left = plan.refused.len() + desired.refused.len();
-    writeln!(text, "{all} tools; something is to be done for {to_do}, and {left} things are left alone")?;
+    let (tools, people) = (desired.tools.len(), desired.admins.len());
+    let to_do = plan.tools.len() + admins.to_do;
+    let left = plan.refused.len() + admins.left + desired.refused.len();
+    let all = format!("{tools} tools and {people} administrators");
+    writeln!(text, "{all}; something is to be done for {to_do}, and {left} things are left alone")?;
     Ok(text)
 }

@@ -1,9 +1,8 @@
-//! Tools whose work failed, and when each is tried again.
+//! Whose work failed, and when each is tried again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth_core::ToolName;
 use tokio::time::Instant;
 
 /// The first pause; each further one is twice as long.
@@ -12,9 +11,9 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Tools that failed. One whose time has come stays in here, so that its next pause is longer.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(BTreeMap<ToolName, Retry>);
+/// Tools, or people, for whom something failed. One whose time has come stays in here, so that its next pause is longer.
+#[derive(Debug)]
+pub(super) struct Waiting<K>(BTreeMap<K, Retry>);
 
 #[derive(Debug)]
 struct Retry {
@@ -23,36 +22,36 @@ struct Retry {
     at: Option<Instant>,
 }
 
-impl Waiting {
-    /// A tool failed (again). Returns for how long it waits.
-    pub(super) fn failed(&mut self, tool: &ToolName) -> Duration {
-        let retry = self.0.entry(tool.clone()).or_insert(Retry { failures: 0, at: None });
+impl<K: Ord + Clone> Waiting<K> {
+    /// It failed (again). Returns for how long it waits.
+    pub(super) fn failed(&mut self, whose: &K) -> Duration {
+        let retry = self.0.entry(whose.clone()).or_insert(Retry { failures: 0, at: None });
         let pause = FIRST.saturating_mul(1 << retry.failures.min(10)).min(LONGEST);
         retry.failures = retry.failures.saturating_add(1);
         retry.at = Some(Instant::now() + pause);
         pause
     }
 
-    /// A tool is as it should be, or is another now.
-    pub(super) fn forget(&mut self, tool: &ToolName) {
-        self.0.remove(tool);
+    /// It is as it should be, or is another now.
+    pub(super) fn forget(&mut self, whose: &K) {
+        self.0.remove(whose);
     }
 
-    /// Forgets all tools but those that are named.
-    pub(super) fn keep(&mut self, is_kept: impl Fn(&ToolName) -> bool) {
-        self.0.retain(|tool, _| is_kept(tool));
+    /// Forgets all but those that are named.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.0.retain(|whose, _| is_kept(whose));
     }
 
-    pub(super) fn is_waiting(&self, tool: &ToolName) -> bool {
-        self.0.get(tool).is_some_and(|retry| retry.at.is_some())
+    pub(super) fn is_waiting(&self, whose: &K) -> bool {
+        self.0.get(whose).is_some_and(|retry| retry.at.is_some())
     }
 
     /// Ends the wait of those whose time has come, and returns them.
-    pub(super) fn wake(&mut self, now: Instant) -> Vec<ToolName> {
+    pub(super) fn wake(&mut self, now: Instant) -> Vec<K> {
         let due = self.0.iter_mut().filter(|(_, retry)| retry.at.is_some_and(|at| at <= now));
-        due.map(|(tool, retry)| {
+        due.map(|(whose, retry)| {
             retry.at = None;
-            tool.clone()
+            whose.clone()
         })
         .collect()
     }
@@ -67,8 +66,16 @@ impl Waiting {
     }
 }
 
+impl<K> Default for Waiting<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use hearth_core::ToolName;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,8 @@
-//! Approves certificate requests for tools, and nothing else.
+//! Approves certificate requests for tools and administrators, and nothing else.
 //!
 //! It considers only requests that `accounts` made, reads what is really signed ([`request`]), and compares it with
-//! the annotations of the tool's namespace, as they are at that moment ([`hearth_core::account::subject::approve`]).
+//! the annotations of the tool's namespace or with the administrator's binding, as they are at that moment
+//! ([`hearth_core::account::approval`]).
 //! Requests of others are left to others. It holds no key and signs nothing: the cluster's own signer does.
 
 pub mod metrics;
@@ -15,7 +16,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt};
-use hearth_core::account::subject::{self, Identity, NamespaceFacts, Request, SIGNER, Standard};
+use hearth_core::account::approval::{self, NamespaceFacts, Request, SIGNER, Standard};
+use hearth_core::account::owner::Owner;
+use hearth_core::account::{admins, subject::Identity};
+use hearth_core::directory_entry::person_name::PersonName;
 use hearth_core::names::path;
 use hearth_core::{Platform, ToolName};
 use k8s_openapi::ByteString;
@@ -23,6 +27,7 @@ use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
 };
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::core::PartialObjectMeta;
@@ -162,10 +167,14 @@ async fn attempt(client: &Client, request: &CertificateSigningRequest, rule: &Ru
     let name = request.name_any();
     let verdict = judge(client, request, rule).await?;
     let (type_, reason, message) = match &verdict {
-        Ok(identity) => {
-            ("Approved", "ToolIsActive", format!("it is for the tool {}, as its namespace says", identity.tool))
+        Ok(Owner::Tool(tool)) => {
+            ("Approved", "ToolIsActive", format!("it is for the tool {tool}, as its namespace says"))
         }
-        Err(refusal) => ("Denied", "NotATool", format!("the request is denied: {refusal}")),
+        Ok(Owner::Admin(person)) => {
+            let binding = admins::binding_name(person);
+            ("Approved", "IsAdministrator", format!("it is for the administrator {person}, as {binding} says"))
+        }
+        Err(refusal) => ("Denied", "NotApproved", format!("the request is denied: {refusal}")),
     };
     let mut decided = request.clone();
     let status = decided.status.get_or_insert_with(CertificateSigningRequestStatus::default);
@@ -187,18 +196,13 @@ async fn attempt(client: &Client, request: &CertificateSigningRequest, rule: &Ru
     Ok(if type_ == "Approved" { Decision::Approved } else { Decision::Denied })
 }
 
-/// The tool that the request is for, or why it is refused; an error where that cannot be known now.
-async fn judge(client: &Client, request: &CertificateSigningRequest, rule: &Rule) -> Result<Result<Identity, String>> {
+/// Whom the request is for, or why it is refused; an error where that cannot be known now.
+async fn judge(client: &Client, request: &CertificateSigningRequest, rule: &Rule) -> Result<Result<Owner, String>> {
     let ByteString(pem) = &request.spec.request;
     let subject = match request::read(pem) {
         Ok(subject) => subject,
         Err(faulty) => return Ok(Err(faulty.to_string())),
     };
-    let identity = match Identity::of(&subject) {
-        Ok(identity) => identity,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let facts = facts(client, &identity.tool).await?;
     let material = Request {
         subject: &subject,
         usages: request.spec.usages.as_deref().unwrap_or_default(),
@@ -207,12 +211,20 @@ async fn judge(client: &Client, request: &CertificateSigningRequest, rule: &Rule
         expiration_seconds: request.spec.expiration_seconds,
     };
     let standard = Standard { requestor: &rule.requestor, longest_seconds: rule.longest_seconds };
-    let verdict = subject::approve(&material, &standard, facts.as_ref());
-    Ok(verdict.map(|()| identity).map_err(|refusal| refusal.to_string()))
+    let Identity { owner, epoch } = match approval::identity(&material, &standard) {
+        Ok(identity) => identity,
+        Err(refusal) => return Ok(Err(refusal.to_string())),
+    };
+    // Read, not watched, so that who was disabled is never approved for being late.
+    let verdict = match &owner {
+        Owner::Tool(tool) => approval::approve_tool(tool, &epoch, namespace(client, tool).await?.as_ref()),
+        Owner::Admin(person) => approval::approve_admin(person, &epoch, binding(client, person).await?.as_ref()),
+    };
+    Ok(verdict.map(|()| owner).map_err(|refusal| refusal.to_string()))
 }
 
-/// What the tool's namespace says now: read, not watched, so that a disabled tool is never approved for being late.
-async fn facts(client: &Client, tool: &ToolName) -> Result<Option<NamespaceFacts>> {
+/// What the tool's namespace says now.
+async fn namespace(client: &Client, tool: &ToolName) -> Result<Option<NamespaceFacts>> {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let found = api.get_opt(&tool.namespace()).await;
     let found = found.with_context(|| format!("failed to read the namespace {}", tool.namespace()))?;
@@ -220,6 +232,13 @@ async fn facts(client: &Client, tool: &ToolName) -> Result<Option<NamespaceFacts
         labels: namespace.metadata.labels.unwrap_or_default(),
         annotations: namespace.metadata.annotations.unwrap_or_default(),
     }))
+}
+
+/// The binding that makes the person an administrator now.
+async fn binding(client: &Client, person: &PersonName) -> Result<Option<ClusterRoleBinding>> {
+    let (api, name): (Api<ClusterRoleBinding>, _) = (Api::all(client.clone()), admins::binding_name(person));
+    let found = api.get_opt(&name).await.with_context(|| format!("failed to read the cluster role binding {name}"))?;
+    Ok(found.filter(|binding| binding.metadata.deletion_timestamp.is_none()))
 }
 
 /// Pauses between attempts: from 50 ms, doubling, to 5 s.

@@ -3,7 +3,7 @@
 //! Homes have real owners, so these tests run as root, as `make test` does.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hearth_core::account::kubeconfig::{self, Found};
 use hearth_core::directory_entry::{Snapshot, Tool, ToolState};
 use hearth_core::names::annotation;
 use hearth_core::{Platform, ToolName};
-use hearth_server::accounts::{apply, controller, homes, metrics, observe};
+use hearth_server::accounts::{self, apply, homes, metrics};
 use hearth_server::signer;
 use http::Method;
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ pub(crate) struct Running {
     pub(crate) api: Api,
     pub(crate) directory: mpsc::UnboundedSender<Snapshot>,
     pub(crate) homes: Arc<tempfile::TempDir>,
+    pub(crate) people: tempfile::TempDir,
     stop: oneshot::Sender<()>,
     accounts: JoinHandle<anyhow::Result<()>>,
     signer: JoinHandle<()>,
@@ -52,7 +53,9 @@ impl Running {
         signing: Duration,
         clock: fn() -> Timestamp,
     ) -> Self {
-        let platform = platform(&homes.path().display().to_string());
+        let people = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(people.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let platform = platform(homes.path(), people.path());
         let (directory, snapshots) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hearthd"));
@@ -69,13 +72,12 @@ impl Running {
             let snapshot: Snapshot = receiver.recv().await?;
             Some((Ok(snapshot), receiver))
         });
-        let seen = observe::watch(&api.client());
         let shutdown = async { drop(stopped.await) };
         let (_, leads) = watch::channel(true);
         let metrics = metrics::Metrics::new();
-        let accounts = tokio::spawn(controller::run(context, snapshots, seen, leads, metrics, shutdown));
+        let accounts = tokio::spawn(accounts::keep(context, snapshots, leads, metrics, shutdown));
         let signer = tokio::spawn(sign(api.clone()));
-        Self { api, directory, homes, stop, accounts, signer }
+        Self { api, directory, homes, people, stop, accounts, signer }
     }
 
     pub(crate) fn path(&self, tool: &str, file: &str) -> PathBuf {
@@ -114,14 +116,15 @@ async fn sign(api: Api) {
     signer::follow(api.client(), requests, rule, signer::metrics::Metrics::new(), std::future::pending()).await;
 }
 
-fn platform(homes: &str) -> Platform {
+fn platform(homes: &Path, people: &Path) -> Platform {
+    let (homes, people) = (homes.display(), people.display());
     let text = format!(
         r#"
         domains = {{ public = ["hearth.localhost"], legacy = "tools.hearth.localhost" }}
         api = {{ server = "https://10.88.0.2:6443" }}
         directory = {{ url = "ldaps://ldap", base = "dc=hearth", bind_dn = "cn=reader" }}
         registry = {{ host = "registry.example" }}
-        homes = {{ root = "{homes}" }}
+        homes = {{ root = "{homes}", people = "{people}" }}
         "#
     );
     Platform::from_toml(&text).unwrap()
@@ -172,7 +175,7 @@ async fn a_new_tool_gets_everything() {
     }
     let config = std::fs::read_to_string(running.path("a", ".kube/config")).unwrap();
     let Found::Entry { server: Some(server), certificate: Some(certificate) } =
-        kubeconfig::find(Some(&config), &name("a"))
+        kubeconfig::find(Some(&config), &name("a").into())
     else {
         panic!("{config}")
     };

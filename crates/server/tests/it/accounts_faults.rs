@@ -40,7 +40,8 @@ fn whole(running: &Running, tool: &str) -> Result<(), String> {
         return Err(format!("the binding is another epoch's: {binding}"));
     }
     let config = std::fs::read_to_string(running.path(tool, ".kube/config")).map_err(|e| e.to_string())?;
-    let Found::Entry { certificate: Some(certificate), .. } = kubeconfig::find(Some(&config), &name(tool)) else {
+    let Found::Entry { certificate: Some(certificate), .. } = kubeconfig::find(Some(&config), &name(tool).into())
+    else {
         return Err(format!("the kubeconfig is not whole:\n{config}"));
     };
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).map_err(|e| e.to_string())?;

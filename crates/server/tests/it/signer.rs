@@ -1,6 +1,7 @@
 //! The role signer against a fake API: what it approves, what it denies, and what it leaves to others.
 
-use hearth_core::account::subject::{Epoch, SIGNER};
+use hearth_core::account::approval::SIGNER;
+use hearth_core::account::subject::{Epoch, Identity};
 use hearth_server::signer::{Rule, follow, metrics::Metrics, requests};
 use k8s_openapi::ByteString;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -75,11 +76,21 @@ async fn requests_are_approved_or_denied_by_what_is_signed() {
     namespace(&api, "wikibot", "active");
     namespace(&api, "idle", "disabled");
     let group = |tool: &str| format!("hearth:tool:{tool}:{}", epoch());
+    let admins = |person: &str| format!("hearth:admin:{person}:{}", epoch());
+    let later = format!("hearth:admin:jane:{}", Epoch::of([8; 16]));
+    let jane = Identity { owner: "admin:jane".parse().unwrap(), epoch: epoch() };
+    for binding in hearth_core::account::admins::bindings(&jane) {
+        api.put("clusterrolebindings", "", serde_json::to_value(binding).unwrap());
+    }
     let old = format!("hearth:tool:wikibot:{}", Epoch::of([8; 16]));
     let task = start(&api);
     let cases = [
         ("good", request("tool:wikibot", &["toolforge", &group("wikibot")]), "Approved", "it is for the tool wikibot"),
-        ("admin", request("admin:wikibot", &["admins"]), "Denied", "its common name 'admin:wikibot' is not"),
+        ("nobody", request("admin:root", &["admins", &admins("root")]), "Denied", "its common name 'admin:root' is"),
+        ("all", request("admin:jane", &["admins"]), "Denied", "its organisations [admins] are not exactly"),
+        ("admin", request("admin:jane", &["admins", &admins("jane")]), "Approved", "the administrator jane"),
+        ("former", request("admin:joe", &["admins", &admins("joe")]), "Denied", "no cluster role binding joe-binding"),
+        ("later", request("admin:jane", &["admins", &later]), "Denied", "no cluster role binding jane-binding"),
         ("masters", request("tool:wikibot", &["toolforge", "system:masters"]), "Denied", "its organisations"),
         ("other", request("tool:wikibot", &["toolforge", &group("other")]), "Denied", "its organisations"),
         ("old", request("tool:wikibot", &["toolforge", &old]), "Denied", "its epoch is not the current one"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod admin;
 mod adoption;
 mod check;
 #[path = "../../clock.rs"]
@@ -64,6 +65,9 @@ enum Action {
     /// Create and look after people.
     #[command(subcommand)]
     Person(person::Command),
+    /// Say who looks after the platform.
+    #[command(subcommand)]
+    Admin(admin::Command),
     /// Compare what is stored with what is allowed today.
     #[command(subcommand)]
     Check(check::Command),
@@ -123,6 +127,7 @@ async fn on_this_machine(place: Place, action: Action) -> anyhow::Result<()> {
         Action::Render => up::render(&instance),
         Action::Supervise => supervisor::run(instance),
         Action::Tool(command) => tool::run(command, &instance).await,
+        Action::Admin(command) => admin::run(command, &instance).await,
         Action::Person(command) => person::run(command, &first_tool::connection(&instance)?).await,
     }
 }

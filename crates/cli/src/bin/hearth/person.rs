@@ -131,7 +131,7 @@ async fn show(instance: &Connection, name: &PersonName, output: Output) -> Resul
     let snapshot = directory.read().await?;
     let maintained = snapshot.tools.values().filter(|tool| tool.maintainers.contains(name.as_str()));
     let tools: Vec<&str> = maintained.map(|tool| tool.name.as_str()).collect();
-    let admin = snapshot.admins.contains(name.as_str());
+    let admin = snapshot.admins.contains_key(name);
     if output == Output::Json {
         let mut document = person_json(&person);
         if let Some(fields) = document.as_object_mut() {

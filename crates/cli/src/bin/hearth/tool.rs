@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use hearth_core::directory_entry::person_name::PersonName;
 use hearth_core::directory_entry::{Tool, ToolState};
 use hearth_core::{Platform, ToolName};
-use hearth_directory::{Connection, Disabling, MaintainerChange, NewTool};
+use hearth_directory::{Connection, Disabling, MemberChange, NewTool};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -110,9 +110,7 @@ pub(crate) async fn run(command: Command, place: &Instance) -> Result<()> {
         }
         Command::List { output } => list(instance, output).await,
         Command::Show { name, output } => show(instance, &name, output).await,
-        Command::Maintainers { name, add, remove } => {
-            maintainers(instance, &name, MaintainerChange { add, remove }).await
-        }
+        Command::Maintainers { name, add, remove } => maintainers(instance, &name, MemberChange { add, remove }).await,
         Command::Disable { name } => {
             let disabling = instance.connect().await?.disable_tool(&name, clock::now()).await?;
             print(&disabled_text(&instance.platform, &name, disabling, "disabled"))
@@ -203,7 +201,7 @@ async fn show(instance: &Connection, name: &ToolName, output: Output) -> Result<
     print(&format!("{}{}", fields(&rows), refusals(&refused)))
 }
 
-async fn maintainers(instance: &Connection, name: &ToolName, change: MaintainerChange) -> Result<()> {
+async fn maintainers(instance: &Connection, name: &ToolName, change: MemberChange) -> Result<()> {
     let mut directory = instance.connect().await?;
     if !change.add.is_empty() || !change.remove.is_empty() {
         directory.change_maintainers(name, &change).await?;

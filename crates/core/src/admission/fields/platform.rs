@@ -23,11 +23,11 @@ pub struct Role {
 
 /// The roles that need something.
 pub const ROLES: &[Role] = &[
-    // Gives a new home to its tool, and becomes the tool to work in it.
+    // Gives a new home to its owner, and becomes the owner to work in it.
     Role {
         name: "accounts",
         capabilities: &["CHOWN", "SETGID", "SETUID"],
-        paths: &["/data/project"],
+        paths: &["/data/home", "/data/project"],
         escalates: false,
     },
     // Where people log in and become tools by sudo.

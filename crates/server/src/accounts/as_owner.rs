@@ -1,19 +1,19 @@
-//! Being a tool for a while: what a process may do in files is then what the tool may do.
+//! Being a home's owner for a while: what a process may do in files is then what the owner may do.
 //!
-//! Only the *effective* user and group become the tool's, and with them those that files are opened and made with. The
-//! real and saved ones stay root's, so that the process can go back, and so that no tool can send it a signal or look
+//! Only the *effective* user and group become the owner's, and with them those that files are opened and made with. The
+//! real and saved ones stay root's, so that the process can go back, and so that nobody can send it a signal or look
 //! into it: for both the kernel asks for all three. Ids belong to threads: the process must have only one.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// A tool's user and group, taken on until this is dropped.
-pub(super) struct AsTool(());
+/// An owner's user and group, taken on until this is dropped.
+pub(super) struct AsOwner(());
 
-/// Gives up for ever what being one tool after another does not need.
+/// Gives up for ever what being one owner after another does not need.
 pub(super) fn give_up_the_rest() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "it must be started as root: it becomes one tool after another");
+    ensure!(rustix::process::geteuid().is_root(), "it must be started as root: it becomes one owner after another");
     rustix::thread::set_thread_groups(&[]).context("failed to leave all groups")?;
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
     let sets = CapabilitySets { effective: needed, permitted: needed, inheritable: CapabilitySet::empty() };
@@ -21,13 +21,15 @@ pub(super) fn give_up_the_rest() -> Result<()> {
     rustix::thread::set_no_new_privs(true).context("failed to give up gaining privileges")
 }
 
-impl AsTool {
-    /// Takes them on. Fails where the kernel leaves the process anything that the tool has not.
-    pub(super) fn become_user(uid: u32) -> Result<Self> {
-        ensure!(uid != 0 && uid != u32::MAX, "a tool's user number cannot be {uid}");
-        let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+impl AsOwner {
+    /// Takes them on. Fails where the kernel leaves the process anything that the owner has not.
+    pub(super) fn become_user(uid: u32, gid: u32) -> Result<Self> {
+        for number in [uid, gid] {
+            ensure!(number != 0 && number != u32::MAX, "the number of a home's owner cannot be {number}");
+        }
+        let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::thread::set_thread_res_gid(Gid::ROOT, group, Gid::ROOT)
-            .with_context(|| format!("failed to take on the group number {uid}"))?;
+            .with_context(|| format!("failed to take on the group number {gid}"))?;
         // From here on the process goes back when this is dropped.
         let taken = Self(());
         rustix::thread::set_thread_res_uid(Uid::ROOT, user, Uid::ROOT)
@@ -45,7 +47,7 @@ impl AsTool {
     }
 }
 
-impl Drop for AsTool {
+impl Drop for AsOwner {
     /// Goes back to being root. A process that cannot must not go on as whoever it is.
     fn drop(&mut self) {
         let back = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)

@@ -80,27 +80,33 @@ impl Directory {
     pub async fn delete_person(&mut self, name: &PersonName) -> Result<Vec<String>> {
         self.existing_person(name).await?;
         let dn = self.person_dn(name);
-        let filter = format!("(&(objectClass=groupOfNames)(member={}))", ldap_escape(dn.as_str()));
+        let left = self.leave_groups(&dn).await?;
+        match self.remove(&dn).await? {
+            Changed::Gone => bail!("the person '{name}' was removed by somebody else just now"),
+            _ => Ok(left),
+        }
+    }
+
+    /// Takes an account out of every group; gives their names.
+    pub(crate) async fn leave_groups(&mut self, dn: &str) -> Result<Vec<String>> {
+        let filter = format!("(&(objectClass=groupOfNames)(member={}))", ldap_escape(dn));
         let base = self.platform.directory.base.clone();
         let mut left = Vec::new();
         for _ in 0..ATTEMPTS {
             let groups = self.search(&base, Scope::Subtree, &filter, &["cn", "member"]).await?;
             if groups.is_empty() {
-                return match self.remove(&dn).await? {
-                    Changed::Gone => bail!("the person '{name}' was removed by somebody else just now"),
-                    _ => Ok(left),
-                };
+                return Ok(left);
             }
             for group in groups {
                 let members = Members::of(&group);
-                let removed: Vec<String> = members.written(&dn).into_iter().collect();
+                let removed: Vec<String> = members.written(dn).into_iter().collect();
                 let changes = members.replaced(&removed, &[], &self.nobody_in(&group));
                 if self.change(&group.dn, changes).await? == Changed::Done {
                     left.push(group.attributes.get("cn").and_then(|names| names.first()).cloned().unwrap_or(group.dn));
                 }
             }
         }
-        bail!("'{name}' is being added to groups by somebody else all the time; try again")
+        bail!("{dn} is being added to groups by somebody else all the time; try again")
     }
 
     /// Adds a key to a person's account. A key that is there, whatever its comment, is refused.

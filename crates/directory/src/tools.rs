@@ -5,7 +5,7 @@
 //! completes it. Two creations at the same time cannot get the same name or number: the directory itself
 //! refuses the second.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hearth_core::ToolName;
 use hearth_core::directory_entry::dn::{DistinguishedName, part};
 use hearth_core::directory_entry::person_name::PersonName;
@@ -57,7 +57,7 @@ pub struct Disabling {
 }
 
 impl Directory {
-    /// Makes a tool with the lowest free number, which is returned.
+    /// Makes a tool with the number after the highest there is, which is returned; a lower one where that is the last.
     pub async fn create_tool(&mut self, new: &NewTool) -> Result<u32> {
         // Checked again here: whoever calls may have got the name from elsewhere.
         ToolName::for_creation(new.name.as_str(), &self.platform.tools.reserved)?;
@@ -185,6 +185,28 @@ impl Directory {
         Ok(!was_active)
     }
 
+    /// Removes a tool's entries, with the account last: without it the rest would be nobody's. Only those of a tool whose
+    /// days of grace are over at `now`.
+    pub async fn forget_tool(&mut self, name: &ToolName, now: Timestamp) -> Result<()> {
+        let account = self.existing(name).await?;
+        let state = snapshot::state(&self.platform, &account);
+        let state = state.with_context(|| format!("the entry {} cannot be used", account.dn))?;
+        if !state.is_over(self.platform.tools.grace_days, now) {
+            bail!(
+                "the tool '{name}' is active, or its days of grace are not over: 'hearth tool show {name}' tells; only \
+                 what can be brought back no longer is forgotten"
+            );
+        }
+        let (group, rule, account) = (self.group_dn(name), self.rule_dn(name), account.dn);
+        for dn in [rule, group] {
+            self.remove(&dn).await?;
+        }
+        // It may be a maintainer of other tools.
+        self.leave_groups(&account).await?;
+        self.remove(&account).await?;
+        Ok(())
+    }
+
     /// What a tool is for, if somebody said so.
     pub async fn tool_description(&mut self, name: &ToolName) -> Result<Option<String>> {
         let account = self.get(&self.account_dn(name), &["description"]).await?;
@@ -207,7 +229,7 @@ impl Directory {
         }
     }
 
-    /// Makes the group with the lowest free number, or takes up one that a cut-off creation left. Gives its number
+    /// Makes the group with a free number, or takes up one that a cut-off creation left. Gives its number
     /// and whether it was made here.
     async fn make_group(&mut self, name: &ToolName, members: &[String]) -> Result<(u32, bool)> {
         let (account, group) = (name.account(&self.platform.directory.project), self.group_dn(name));
@@ -296,7 +318,10 @@ impl Directory {
         taken.extend(numbers(&groups, "gidnumber"));
         taken.sort_unstable();
         let (first, last) = (self.platform.tools.first_uid, self.platform.tools.last_uid);
-        match (first..=last).find(|number| taken.binary_search(number).is_err()) {
+        // Files of a tool that was forgotten may be left somewhere: a number is given again when no higher one is free.
+        let highest = taken.iter().copied().filter(|number| (first..=last).contains(number)).max();
+        let next = highest.map_or(first, |highest| highest.saturating_add(1));
+        match (next..=last).chain(first..=last).find(|number| taken.binary_search(number).is_err()) {
             Some(free) => Ok(free),
             None => bail!(
                 "all numbers from {first} to {last} are taken by tools; widen tools.first_uid and tools.last_uid in platform.toml"

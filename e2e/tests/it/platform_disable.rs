@@ -1,6 +1,6 @@
 //! Disabling a tool takes everything from it at once and loses nothing.
 
-use crate::platform::{SOON, eventually, platform};
+use crate::platform::{SOON, disturbed, eventually, platform};
 
 #[test]
 fn a_disabled_tool_stops_and_comes_back() {
@@ -35,6 +35,37 @@ fn a_disabled_tool_stops_and_comes_back() {
         if said.code == Some(0) { Ok(()) } else { Err(format!("{said:?}")) }
     });
     platform.as_tool("napping", "webservice status").says(0, &["Your webservice of type static is"]);
+}
+
+#[test]
+fn a_deleted_tool_goes_into_the_archive_and_is_forgotten() {
+    let (platform, _alone) = disturbed();
+    platform.tool("gone", "member1");
+    platform.as_tool("gone", "echo mine > kept").success("a file");
+    platform.hearth(&["tool", "delete", "gone"]).says(0, &["is marked for deletion"]);
+    platform.hearth(&["tool", "forget", "gone"]).says(1, &["the tool 'gone' has its namespace still"]);
+
+    let file = platform.path("platform.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{before}\n[tools]\ngrace_days = 0\n")).unwrap();
+    platform.up();
+    let namespace = ["get", "namespace", "tool-gone", "--ignore-not-found", "-o", "name"];
+    eventually(SOON, "the namespace is gone", || match platform.admin(&namespace).success("the namespace").out {
+        none if none.is_empty() => Ok(()),
+        some => Err(some),
+    });
+    assert!(!std::path::Path::new(&platform.path("data/project/gone")).exists());
+    let archive = std::fs::read_dir(platform.path("data/project/.archive")).unwrap().map(|entry| entry.unwrap().path());
+    let its = |path: &std::path::PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("gone.");
+    let home = archive.into_iter().find(its).expect("the archived home");
+    assert_eq!(std::fs::read_to_string(home.join("kept")).unwrap(), "mine\n");
+
+    platform.hearth(&["tool", "forget", "gone"]).says(0, &["The tool 'gone' is forgotten, and its name is free"]);
+    platform.hearth(&["tool", "show", "gone"]).says(1, &["there is no tool 'gone'"]);
+    std::fs::write(&file, before).unwrap();
+    platform.up();
+    platform.tool("gone", "member1");
+    platform.as_tool("gone", "test ! -e kept").success("it is another tool");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Which tools a pass removes: deletes, or takes their rights from. A directory that lies (an empty answer, half of
 //! one) would remove many at once, so that a pass which would remove too many removes none.
 
-use jiff::SignedDuration;
-
 use super::objects;
 use super::plan::{Action, Given, Plan};
 use super::refused::{Reason, Refused};
@@ -54,12 +52,7 @@ pub(super) fn is_to_be_disabled(tool: &Tool, corner: Option<&Corner>) -> bool {
 
 /// Whether a tool is disabled for longer than the days of grace.
 fn is_expired(tool: &Tool, given: Given<'_>) -> bool {
-    let grace = SignedDuration::from_hours(24)
-        .saturating_mul(i32::try_from(given.platform.tools.grace_days).unwrap_or(i32::MAX));
-    match tool.state {
-        ToolState::Active => false,
-        ToolState::Disabled { since } => since.duration_until(given.now) > grace,
-    }
+    tool.state.is_over(given.platform.tools.grace_days, given.now)
 }
 
 /// Deletes a tool. Of one that the directory still knows the home goes into the archive, once nothing can run in it any

@@ -21,6 +21,7 @@ pub mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::person_name::PersonName;
@@ -60,6 +61,17 @@ pub enum ToolState {
         /// When it was disabled. The year 0 (`000001010000Z`) is the original's way to write "delete it now".
         since: jiff::Timestamp,
     },
+}
+
+impl ToolState {
+    /// Whether a tool in this state can be brought back no longer: it is disabled for more than its days of grace.
+    pub fn is_over(&self, grace_days: u32, now: Timestamp) -> bool {
+        let grace = SignedDuration::from_hours(24).saturating_mul(i32::try_from(grace_days).unwrap_or(i32::MAX));
+        match self {
+            Self::Active => false,
+            Self::Disabled { since } => since.duration_until(now) > grace,
+        }
+    }
 }
 
 /// A person who looks after the platform, as the directory has it. The home is the configured parent and the name:

@@ -12,4 +12,5 @@ mod image;
 mod people;
 mod reading;
 mod slapd;
+mod slow;
 mod tools;

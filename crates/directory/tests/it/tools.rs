@@ -6,6 +6,7 @@ use futures::future::join_all;
 use hearth_core::directory_entry::{Tool, ToolState};
 use hearth_directory::{Directory, MemberChange, NewTool};
 use jiff::Timestamp;
+use ldap3::Mod;
 
 use crate::slapd::{BASE, Slapd};
 
@@ -58,6 +59,40 @@ async fn a_tool_from_its_making_to_its_return() {
     assert!(directory.enable_tool(&wikibot).await.unwrap());
     assert!(!directory.enable_tool(&wikibot).await.unwrap());
     assert_eq!(found(&mut reader, "wikibot").await, made);
+}
+
+#[tokio::test]
+async fn a_tool_is_forgotten_when_its_days_are_over_and_not_before() {
+    let slapd = Slapd::start();
+    let mut directory = slapd.with_people().await;
+    let (wikibot, now): (_, Timestamp) = ("wikibot".parse().unwrap(), "2026-11-25T00:00:00Z".parse().unwrap());
+    for name in ["second", "wikibot"] {
+        directory.create_tool(&tool(name, &["m1"])).await.unwrap();
+    }
+    // It maintains another tool, as a tool may.
+    let mut raw = slapd.raw("admin", "the writer's").await;
+    let account = format!("uid=tools.wikibot,ou=people,ou=servicegroups,{BASE}");
+    let member = vec![Mod::Add("member", [account.as_str()].into())];
+    raw.modify(&format!("cn=tools.second,ou=servicegroups,{BASE}"), member).await.unwrap().success().unwrap();
+    assert_eq!(found(&mut directory, "second").await.maintainers, names(&["m1", "tools.wikibot"]));
+
+    for since in [None, Some("2026-10-25T00:00:00Z")] {
+        if let Some(since) = since {
+            directory.disable_tool(&wikibot, since.parse().unwrap()).await.unwrap();
+        }
+        let error = directory.forget_tool(&wikibot, now).await.unwrap_err().to_string();
+        assert!(error.contains("is active, or its days of grace are not over"), "{error}");
+    }
+    let later = now + jiff::SignedDuration::from_hours(24 * 40);
+    directory.forget_tool(&wikibot, later).await.unwrap();
+    assert!(!directory.read().await.unwrap().tools.contains_key(&wikibot));
+    assert_eq!(found(&mut directory, "second").await.maintainers, names(&["m1"]));
+    let error = directory.forget_tool(&wikibot, later).await.unwrap_err().to_string();
+    assert!(error.contains("there is no tool 'wikibot'"), "{error}");
+    // The name is free. The number would be too, but that a higher one was never taken.
+    assert_eq!(directory.create_tool(&tool("wikibot", &["m2"])).await.unwrap(), 50001);
+    assert_eq!(directory.create_tool(&tool("third", &["m2"])).await.unwrap(), 50002);
+    assert_eq!(found(&mut directory, "wikibot").await.maintainers, names(&["m2"]));
 }
 
 #[tokio::test]

@@ -136,18 +136,24 @@ impl Homes {
         if made.is_err() {
             let _ = take_away(&parent, &beside);
         }
-        made.with_context(|| format!("failed to make the home {}", self.of(owner)))?;
+        made.map_err(|error| advised(error, &self.of(owner), resident))
+            .with_context(|| format!("failed to make the home {}", self.of(owner)))?;
         Ok(Home::Own(Contents { kubeconfig: Kubeconfig::Missing, credential: Credential::Missing }))
     }
 
     fn archive_now(&self, tool: &ToolName, uid: u32) -> Result<Home> {
-        if let Some(home) = self.outside(&tool.clone().into(), uid)? {
-            if let Home::Foreign(_) = home {
-                tracing::warn!(%tool, "its home is another's, and is left where it is");
-            }
-            return Ok(home);
-        }
         let parent = open_parent(&self.root)?;
+        match self.outside(&tool.clone().into(), uid)? {
+            None => (),
+            // An archiving that was cut off left it: nobody else could give it to root.
+            Some(Home::Foreign(Foreign::OwnedBy(0))) if stat_in(&parent, tool)?.st_gid == uid => (),
+            Some(home) => {
+                if let Home::Foreign(_) = home {
+                    tracing::warn!(%tool, "its home is another's, and is left where it is");
+                }
+                return Ok(home);
+            }
+        }
         let archive = match rustix::fs::mkdirat(&parent, platform::Homes::ARCHIVE, Mode::from(0o700)) {
             Ok(()) | Err(Errno::EXIST) => open_dir(&parent, platform::Homes::ARCHIVE),
             Err(error) => Err(error.into()),
@@ -160,12 +166,7 @@ impl Homes {
             "the archive of homes {place} must be owned by root and be open to nobody else"
         );
         let name = format!("{tool}.{uid}.{}", crate::clock::now().strftime("%Y%m%dT%H%M%SZ"));
-        rustix::fs::renameat_with(&parent, tool.as_str(), &archive, &name, RenameFlags::NOREPLACE)
-            .or_else(|error| match error {
-                // A file system that does not know the flag: nobody else writes in this directory.
-                Errno::INVAL => rustix::fs::renameat(&parent, tool.as_str(), &archive, &name),
-                error => Err(error),
-            })
+        move_to(&parent, tool, &archive, &name)
             .with_context(|| format!("failed to put the home {}/{tool} into {place}/{name}", self.root))?;
         tracing::info!(%tool, to = format!("{place}/{name}"), "the home of a deleted tool was put into the archive");
         Ok(Home::Missing)
@@ -254,6 +255,45 @@ fn take_away(parent: &OwnedFd, name: &str) -> Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("failed to take away {name}, which was left there")),
+    }
+}
+
+/// What the tool's home is, in its parent.
+fn stat_in(parent: &OwnedFd, tool: &ToolName) -> Result<rustix::fs::Stat> {
+    Ok(rustix::fs::statat(parent, tool.as_str(), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Moves a tool's home from one directory of root's to another, as it is. A directory that gets another parent is written
+/// to, which root may not do in a tool's: the role has no right to pass over modes. So it is root's on the way.
+fn move_to(parent: &OwnedFd, tool: &ToolName, archive: &OwnedFd, name: &str) -> Result<()> {
+    let stat = stat_in(parent, tool)?;
+    let user = Uid::from_raw(stat.st_gid);
+    let own = |place: &OwnedFd, name: &str, user: Uid| {
+        rustix::fs::chownat(place, name, Some(user), None, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    own(parent, tool.as_str(), Uid::ROOT)?;
+    if stat.st_mode & 0o300 != 0o300 {
+        rustix::fs::chmodat(parent, tool.as_str(), Mode::from(0o770), AtFlags::empty())?;
+    }
+    rustix::fs::renameat_with(parent, tool.as_str(), archive, name, RenameFlags::NOREPLACE).or_else(
+        |error| match error {
+            // A file system that does not know the flag: nobody else writes in this directory.
+            Errno::INVAL => rustix::fs::renameat(parent, tool.as_str(), archive, name),
+            error => Err(error),
+        },
+    )?;
+    Ok(own(archive, name, user)?)
+}
+
+/// Where root may not write, as on a server of files that takes it for nobody, an operator has to make homes.
+fn advised(error: anyhow::Error, home: &str, resident: &Resident) -> anyhow::Error {
+    let Resident { owner, uid, gid } = resident;
+    let mode = if let Owner::Tool(_) = owner { MODE } else { PRIVATE };
+    match error.downcast_ref::<Errno>() {
+        Some(&Errno::ACCESS | &Errno::PERM | &Errno::ROFS) => error.context(format!(
+            "root may not write there; make it where root may: install -d -o {uid} -g {gid} -m {mode:o} {home}"
+        )),
+        _ => error,
     }
 }
 

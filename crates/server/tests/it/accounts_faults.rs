@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +76,46 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A parent of homes in which root cannot make any, as where a server of files takes root for nobody. Homes that are there
+/// are the tools' to write in.
+struct Squashed {
+    parent: PathBuf,
+    home: PathBuf,
+    /// What is written in the home goes here: the rest can only be read.
+    beside: tempfile::TempDir,
+}
+
+impl Squashed {
+    /// The tool `a` has no home; what an operator makes for it is put in its place by [`Self::make`].
+    fn mount(parent: &Path) -> Self {
+        let beside = tempfile::tempdir().unwrap();
+        rustix::mount::mount("tmpfs", parent, "tmpfs", MountFlags::empty(), Some(c"mode=755")).unwrap();
+        rustix::mount::mount_remount(parent, MountFlags::RDONLY, c"").unwrap();
+        Self { parent: parent.to_owned(), home: parent.join("a"), beside }
+    }
+
+    fn make(&self) {
+        rustix::mount::mount_remount(&self.parent, MountFlags::empty(), c"").unwrap();
+        let (place, begun) = (self.beside.path(), self.parent.join(".begun"));
+        std::fs::create_dir(&begun).unwrap();
+        for home in [place, &begun] {
+            chown(home, Some(50001), Some(50001)).unwrap();
+            std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o2770)).unwrap();
+        }
+        std::fs::rename(&begun, &self.home).unwrap();
+        rustix::mount::mount_remount(&self.parent, MountFlags::RDONLY, c"").unwrap();
+        rustix::mount::mount_bind(place, &self.home).unwrap();
+    }
+}
+
+impl Drop for Squashed {
+    fn drop(&mut self) {
+        for place in [&self.home, &self.parent] {
+            let _ = rustix::mount::unmount(place, UnmountFlags::DETACH);
+        }
     }
 }
 
@@ -321,6 +361,29 @@ async fn a_full_disk_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_root_may_make_no_home_an_operator_makes_it() {
+    let homes = tempfile::tempdir().unwrap();
+    let squashed = Squashed::mount(homes.path());
+    let api = Api::new();
+    let running = Running::start_in(api.clone(), Arc::new(homes));
+    one(&running);
+    let advice = format!("install -d -o 50001 -g 50001 -m 2770 {}", squashed.home.display());
+    api.until("an event says what to do", |api| {
+        let notes = api.all("events", "tool-a");
+        notes.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains(&advice)))
+    })
+    .await;
+    squashed.make();
+    let deadline = Instant::now() + PATIENCE;
+    while !running.path("a", ".docker/config.json").exists() {
+        assert!(Instant::now() < deadline, "the home is not used; writes: {:#?}", api.writes());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let homes = running.kill().await;
+    drop((squashed, homes));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_that_stalls_stalls_its_tools_alone() {
     let api = Api::new();
     let running = Running::start(api.clone());
@@ -444,10 +507,19 @@ async fn the_home_of_a_tool_whose_days_are_over_goes_into_the_archive() {
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     assert!(kept.file_name().unwrap().to_str().unwrap().starts_with("a.50001."), "{kept:?}");
     assert_eq!(std::fs::read_to_string(kept.join("work")).unwrap(), "years of it");
+    let metadata = std::fs::metadata(kept).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (50001, 50001, 0o2770), "it is as it was");
     // Brought back, it begins anew; what is in the archive stays there.
     one(&running);
     until_whole(&running, "enabled again").await;
     assert!(!running.path("a", "work").exists() && kept.join("work").exists());
+    // Again, by an archiving that was cut off when the home was root's for the way.
+    chown(running.path("a", ""), Some(0), None).unwrap();
+    let since = ToolState::Disabled { since: "0000-01-01T00:00:00Z".parse().unwrap() };
+    running.directory.send(directory(&[("a", 50001, since)])).unwrap();
+    api.until("the namespace is gone", |api| api.get("namespaces", "", "tool-a").is_none()).await;
+    assert!(!running.path("a", "").exists());
+    assert_eq!(std::fs::read_dir(&archive).unwrap().count(), 2);
     running.stop().await;
 }
 

@@ -3,12 +3,14 @@
 //! All but revoking happens in the directory; the platform's roles follow it within seconds. Deleting is disabling
 //! with a date: until then nothing is lost.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hearth_core::directory_entry::person_name::PersonName;
 use hearth_core::directory_entry::{Tool, ToolState};
 use hearth_core::{Platform, ToolName};
 use hearth_directory::{Connection, Disabling, MemberChange, NewTool};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use serde_json::json;
 
 use crate::adoption::Wanted;
@@ -83,6 +85,11 @@ pub(crate) enum Command {
         /// The tool
         name: ToolName,
     },
+    /// Remove a deleted tool from the directory too, when its days of grace are over: its name is free then
+    Forget {
+        /// The tool
+        name: ToolName,
+    },
 }
 
 /// Does what the command says, in the instance's directory; a tool's credentials are the cluster's.
@@ -118,6 +125,19 @@ pub(crate) async fn run(command: Command, place: &Instance) -> Result<()> {
         Command::Delete { name } => {
             let disabling = instance.connect().await?.disable_tool(&name, clock::now()).await?;
             print(&disabled_text(&instance.platform, &name, disabling, "marked for deletion"))
+        }
+        Command::Forget { name } => {
+            let namespaces: Api<Namespace> = Api::all(kubernetes::client(place).await?);
+            let found = namespaces.get_opt(&name.namespace()).await;
+            if found.with_context(|| format!("failed to look for the namespace {}", name.namespace()))?.is_some() {
+                bail!(
+                    "the tool '{name}' has its namespace still: `accounts` puts the home into the archive and removes \
+                     the namespace when the days of grace are over; 'hearth check accounts' tells what it does"
+                );
+            }
+            instance.connect().await?.forget_tool(&name, clock::now()).await?;
+            let archive = instance.platform.homes.archive();
+            print(&format!("The tool '{name}' is forgotten, and its name is free. Its home stays in {archive}.\n"))
         }
         Command::Enable { name } => {
             let was_disabled = instance.connect().await?.enable_tool(&name).await?;
@@ -250,7 +270,7 @@ fn disabled_text(platform: &Platform, name: &ToolName, disabling: Disabling, wha
     };
     format!(
         "{first}\nUntil {until} 'hearth tool enable {name}' brings everything back. After that its namespace is removed \
-         and its home put into {}, for operators; its name and number stay its own.\n",
+         and its home put into {}, for operators; its name stays its own until 'hearth tool forget {name}'.\n",
         platform.homes.archive()
     )
 }
@@ -282,8 +302,8 @@ mod tests {
         .unwrap();
         let (name, since) = ("wikibot".parse().unwrap(), "2026-11-22T18:00:00Z".parse().unwrap());
         let way_back = "\nUntil 2027-01-01 18:00 UTC 'hearth tool enable wikibot' brings everything back. After that its \
-                        namespace is removed and its home put into /data/project/.archive, for operators; its name and \
-                        number stay its own.\n";
+                        namespace is removed and its home put into /data/project/.archive, for operators; its name stays \
+                        its own until 'hearth tool forget wikibot'.\n";
         let text = |already, what| disabled_text(&platform, &name, Disabling { since, already }, what);
         let now = "The tool 'wikibot' is disabled: it stops, and nobody can log in as it.";
         assert_eq!(text(false, "disabled"), format!("{now}{way_back}"));

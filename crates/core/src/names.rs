@@ -38,7 +38,7 @@ pub const TOOLS_ROLE: &str = "tools-user";
 /// The `ClusterRole` with which administrators act as somebody else: all their power.
 pub const ADMINS_ROLE: &str = "k8s-admin";
 
-/// The `ClusterRole` with which administrators look at everything but secrets.
+/// The `ClusterRole` with which administrators look into all namespaces but not at secrets.
 pub const VIEW_ROLE: &str = "view";
 
 /// The port on which a web service listens, as `PORT` and `TOOL_WEB_PORT` say.

@@ -67,7 +67,7 @@ pub(crate) async fn run(command: Command, instance: &Instance) -> Result<()> {
             names.iter().try_for_each(|name| {
                 let home = connection.platform.homes.of_person(name);
                 print(&format!(
-                    "'{name}' is an administrator: kubectl on the bastion looks at everything but secrets, by \
+                    "'{name}' is an administrator: kubectl on the bastion looks into all namespaces but not at secrets, by \
                      {home}/.kube/config,\nand does the rest with --as={name} --as-group=system:masters.\n"
                 ))
             })

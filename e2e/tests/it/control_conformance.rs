@@ -159,7 +159,8 @@ async fn nothing_is_possible_for_a_tool_of_hearth_with_the_webhook_dead() {
     builder(plane, &namespace).await;
     let text = include_str!("../../../deploy/base/tools-user.yaml");
     let first = text.split("\n---\n").next().unwrap();
-    create(plane, "clusterroles", None, serde_saphyr::from_str(first).unwrap()).await;
+    // Other tests of the control plane have it too.
+    crate::control_rbac::apply(&plane.admin().await, &serde_saphyr::from_str(first).unwrap()).await;
     let binding = serde_json::to_value(objects::binding(&tool, &epoch)).unwrap();
     create(plane, "rolebindings", Some(&namespace), binding).await;
     // Nothing listens on a port that was free a moment ago.

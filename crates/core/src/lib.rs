@@ -10,6 +10,7 @@
 pub mod account;
 pub mod admission;
 pub mod directory_entry;
+pub mod framing;
 pub mod host;
 pub mod image;
 pub mod names;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use hearth_core::framing::{LONGEST_HEAD, Violation};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::bodies::ResponseBody;
+use super::guard::{Gate, Guarded};
 use super::tls::Tls;
 use super::{Door, plain, request};
 
@@ -29,9 +31,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a client of HTTP/1 may take for the head of a request, and keep a connection without one.
 const HEAD: Duration = Duration::from_secs(30);
-
-/// The most that a head may have, all fields together.
-const LONGEST_HEAD: usize = 64 * 1024;
 
 /// How many requests a client of HTTP/2 may have open on one connection.
 const STREAMS: u32 = 128;
@@ -135,11 +134,20 @@ impl Connections {
     async fn serve_http1<S, H, F>(self, stream: S, handle: H)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Arc<Door>, Request<Incoming>) -> F,
+        H: Fn(Arc<Door>, Request<Incoming>, Option<Violation>) -> F,
         F: Future<Output = Result<Response<ResponseBody>, Infallible>>,
     {
-        let door = self.door.clone();
-        let service = service_fn(|request| handle(door.clone(), request));
+        let (door, gate) = (self.door.clone(), Arc::new(Gate::default()));
+        let stream = Guarded::new(stream, gate.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let refused = gate.refused(request.headers());
+            let answering = handle(door.clone(), request, refused);
+            async {
+                let response = answering.await?;
+                gate.answers(response.status());
+                Ok::<_, Infallible>(response)
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
@@ -154,7 +162,7 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let door = self.door.clone();
-        let service = service_fn(move |request| request::handle(door.clone(), request));
+        let service = service_fn(move |request| request::handle(door.clone(), request, None));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)

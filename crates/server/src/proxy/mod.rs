@@ -11,6 +11,7 @@ mod access;
 mod authority;
 mod bodies;
 mod freshness;
+mod guard;
 mod headers;
 mod listener;
 mod metrics;

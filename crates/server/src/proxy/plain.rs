@@ -4,17 +4,25 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hearth_core::Place;
-use http::{Method, Request, Response, StatusCode};
+use hearth_core::framing::Violation;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::authority::authority;
 use super::bodies::ResponseBody;
 use super::request::HEALTH;
-use super::{Door, pages};
+use super::{Door, guard, pages};
 
 /// Answers a request that came without TLS.
-pub(super) async fn handle(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    Ok(answer(&door, &request))
+pub(super) async fn handle(
+    door: Arc<Door>,
+    request: Request<Incoming>,
+    refused: Option<Violation>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let Some(violation) = refused else { return Ok(answer(&door, &request)) };
+    let mut response = pages::plain(guard::status(violation), violation.sentence());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
 }
 
 fn answer(door: &Door, request: &Request<Incoming>) -> Response<ResponseBody> {

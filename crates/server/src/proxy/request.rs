@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::framing::Violation;
 use hearth_core::route::reason::{REASON_FIELD, TOOL_FIELD};
 use hearth_core::route::{Backend, Decision, Reason};
 use http::uri::PathAndQuery;
@@ -19,6 +20,7 @@ use super::Door;
 use super::access::Record;
 use super::authority::{Authority, authority};
 use super::bodies::{ResponseBody, Upload};
+use super::guard;
 use super::headers;
 use super::pages;
 use super::upstream::{Failure, Outgoing};
@@ -42,12 +44,21 @@ struct Visit {
 }
 
 /// Answers a request that came over TLS.
-pub(super) async fn handle(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+pub(super) async fn handle(
+    door: Arc<Door>,
+    request: Request<Incoming>,
+    refused: Option<Violation>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let (method, version) = (request.method().clone(), request.version());
     let field = || request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = request.uri().authority().map(http::uri::Authority::as_str).or_else(field).unwrap_or_default();
+    let host = request.uri().authority().map(http::uri::Authority::as_str).or_else(field);
+    let host = host.filter(|_| refused.is_none()).unwrap_or_default();
     let mut record = Record::new(door.metrics.clone(), &method, version, host, request.uri().path());
-    let mut response = answer(&door, request, &mut record).await.unwrap_or_else(|refusal| {
+    let answered = match refused {
+        None => answer(&door, request, &mut record).await,
+        Some(violation) => Err(Refusal(guard::status(violation), violation.sentence())),
+    };
+    let mut response = answered.unwrap_or_else(|refusal| {
         let mut response = pages::plain(refusal.0, refusal.1);
         headers::finish(response.headers_mut());
         if version < Version::HTTP_2 {
@@ -149,8 +160,11 @@ async fn forward(
         Ok(answer) => answer,
         Err(Failure::Tool(reason)) => return Ok(Err(reason)),
         Err(Failure::TooLong) => return Err(TOO_LONG),
-        Err(Failure::Client) => {
+        Err(Failure::TooSlow) => {
             return Err(Refusal(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time."));
+        }
+        Err(Failure::Broken) => {
+            return Err(Refusal(StatusCode::BAD_REQUEST, "The body of the request could not be read to its end."));
         }
     };
     door.metrics.retries.inc_by(answer.retries);

@@ -62,8 +62,10 @@ pub(super) enum Failure {
     Tool(Reason),
     /// The client's body was longer than is allowed.
     TooLong,
-    /// The client did not send its body, or ended the connection in the middle of it.
-    Client,
+    /// The client paused for too long in the middle of its body.
+    TooSlow,
+    /// The client's body could not be read to its end.
+    Broken,
 }
 
 /// An answer, and how many addresses had been tried in vain before.
@@ -120,8 +122,11 @@ impl Upstream {
             if outgoing.upload.was_too_long() {
                 return Err(Failure::TooLong);
             }
-            if outgoing.upload.was_too_slow() || is_of_the_body(&error) {
-                return Err(Failure::Client);
+            if outgoing.upload.was_too_slow() {
+                return Err(Failure::TooSlow);
+            }
+            if is_of_the_body(&error) {
+                return Err(Failure::Broken);
             }
             reason = if error.is_connect() { Reason::Unreachable } else { Reason::BrokenAnswer };
             let unsent = error.is_connect() && outgoing.upload.is_untouched() && addresses.len() > 1;

@@ -27,6 +27,7 @@ mod platform_admission;
 mod platform_bad_input;
 mod platform_beside;
 mod platform_disable;
+mod platform_handover;
 mod platform_isolation;
 mod platform_names;
 mod platform_newcomer;

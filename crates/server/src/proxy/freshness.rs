@@ -4,12 +4,14 @@
 //! watch has been heard from within [`Freshness::limit`]. Kubernetes' CNI does not give an address out again within
 //! 60 s, so 30 s leave room for requests that are on their way.
 
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hearth_core::route::Kind;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A table older than this is not dialled from.
@@ -20,12 +22,13 @@ pub struct Freshness {
     limit: Duration,
     contacts: Mutex<[Option<Instant>; Kind::ALL.len()]>,
     complete: AtomicBool,
+    completed: Notify,
 }
 
 impl Freshness {
     /// Nothing has been heard yet; what is heard holds for `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, contacts: Mutex::default(), complete: AtomicBool::new(false) }
+        Self { limit, contacts: Mutex::default(), complete: AtomicBool::new(false), completed: Notify::new() }
     }
 
     /// The table holds everything that was so at `at`, as far as objects of this kind go.
@@ -39,6 +42,17 @@ impl Freshness {
     /// The table has been complete once since the start.
     pub fn set_complete(&self) {
         self.complete.store(true, Ordering::Release);
+        self.completed.notify_waiters();
+    }
+
+    /// Waits until the table is complete.
+    pub async fn completed(&self) {
+        let mut completed = pin!(self.completed.notified());
+        // From here on it is not missed.
+        completed.as_mut().enable();
+        if !self.complete.load(Ordering::Acquire) {
+            completed.await;
+        }
     }
 
     /// Whether the proxy may be sent requests: its table was complete once and is not stale.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use hearth_core::framing::{LONGEST_HEAD, Violation};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -50,30 +50,70 @@ pub struct Listeners {
     pub http: Vec<TcpListener>,
 }
 
-/// Serves all sockets until `shutdown` completes; then answers what has begun, for ten seconds at most.
-pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, shutdown: impl Future<Output = ()>) {
-    let (stop, stopping) = watch::channel(false);
-    let (alive, mut all_gone) = mpsc::channel(1);
-    let connections = Connections { door, stopping, alive, free: Arc::new(Semaphore::new(CONNECTIONS)) };
+/// What a front door does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Course {
+    /// It accepts connections.
+    Serves,
+    /// A successor accepts them: what is open here lives on until it ends.
+    Relieved,
+    /// It ends: what has begun is answered, for ten seconds at most.
+    Stops,
+}
+
+/// What is left of a front door when its last request was answered: connections that speak another protocol.
+#[derive(Debug)]
+pub struct Tunnels(mpsc::Receiver<Infallible>);
+
+/// Held by each tunnel as long as it is open.
+#[derive(Clone, Debug)]
+pub(super) struct Held(#[expect(dead_code, reason = "it is there to be dropped")] mpsc::Sender<Infallible>);
+
+/// Serves all sockets until the course changes, and then what is open as the course says.
+pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: watch::Receiver<Course>) -> Tunnels {
+    let ((alive, mut all_gone), (tunnels, all_closed)) = (mpsc::channel(1), mpsc::channel(1));
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), free };
     tokio::select! {
         _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
         _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
-        () = shutdown => (),
+        _ = course.wait_for(|course| *course != Course::Serves) => (),
     }
     drop(listeners);
     drop(connections);
-    stop.send_replace(true);
     // Nobody sends; it ends when the last connection has dropped its end.
-    let _ = tokio::time::timeout(DRAIN, all_gone.recv()).await;
+    tokio::select! {
+        _ = all_gone.recv() => (),
+        () = drained(course) => (),
+    }
+    Tunnels(all_closed)
+}
+
+/// Completes when what is open has had its time.
+async fn drained(mut course: watch::Receiver<Course>) {
+    // Whoever set the course is gone: nobody waits.
+    let _ = course.wait_for(|course| *course == Course::Stops).await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+impl Tunnels {
+    /// Waits for them: until they are closed if the door was relieved, and not at all if it stops.
+    pub async fn closed(mut self, mut course: watch::Receiver<Course>) {
+        tokio::select! {
+            _ = self.0.recv() => (),
+            _ = course.wait_for(|course| *course == Course::Stops) => (),
+        }
+    }
 }
 
 /// What every connection is given.
 #[derive(Clone)]
 struct Connections {
     door: Arc<Door>,
-    stopping: watch::Receiver<bool>,
+    course: watch::Receiver<Course>,
     /// Held by each connection as long as it is open.
     alive: mpsc::Sender<Infallible>,
+    tunnels: Held,
     free: Arc<Semaphore>,
 }
 
@@ -139,12 +179,18 @@ impl Connections {
     {
         let (door, gate) = (self.door.clone(), Arc::new(Gate::default()));
         let stream = Guarded::new(stream, gate.clone());
-        let service = service_fn(|request: Request<Incoming>| {
+        let (course, tunnels) = (self.course.clone(), self.tunnels.clone());
+        let service = service_fn(|mut request: Request<Incoming>| {
             let refused = gate.refused(request.headers());
+            request.extensions_mut().insert(tunnels.clone());
             let answering = handle(door.clone(), request, refused);
             async {
-                let response = answering.await?;
+                let mut response = answering.await?;
                 gate.answers(response.status());
+                // A client that goes on finds the successor.
+                if *course.borrow() != Course::Serves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response)
             }
         });
@@ -154,7 +200,8 @@ impl Connections {
             .max_buf_size(LONGEST_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        self.run(connection, |connection| connection.graceful_shutdown()).await;
+        // One that waits for its next request is not closed for a successor: the request may be on its way.
+        self.run(connection, Course::Stops, |connection| connection.graceful_shutdown()).await;
     }
 
     async fn serve_http2<S>(self, stream: S)
@@ -170,18 +217,18 @@ impl Connections {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service);
-        self.run(connection, |connection| connection.graceful_shutdown()).await;
+        self.run(connection, Course::Relieved, |connection| connection.graceful_shutdown()).await;
     }
 
-    /// Serves a connection to its end; when the proxy stops, to the end of the requests that have begun.
-    async fn run<C>(mut self, connection: C, drain: impl FnOnce(Pin<&mut C>))
+    /// Serves a connection to its end; from a course on, to the end of the requests that have begun.
+    async fn run<C>(mut self, connection: C, from: Course, drain: impl FnOnce(Pin<&mut C>))
     where
         C: Future<Output = Result<(), hyper::Error>>,
     {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            _ = self.stopping.wait_for(|stopping| *stopping) => None,
+            _ = self.course.wait_for(|course| *course >= from) => None,
         };
         let ended = match ended {
             Some(ended) => ended,

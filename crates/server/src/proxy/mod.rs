@@ -12,6 +12,7 @@ mod authority;
 mod bodies;
 mod freshness;
 mod guard;
+pub mod handover;
 mod headers;
 mod listener;
 mod metrics;
@@ -24,6 +25,7 @@ mod upstream;
 mod watch;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,17 +33,16 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use futures::future::try_join_all;
 use hearth_core::names::path;
 use hearth_core::route::{Index, Table};
 use hearth_core::{Domains, Platform};
 use http::StatusCode;
-use tokio::net::TcpListener;
 
+use self::handover::{Desk, Inheritance};
 use crate::{http_service, kubernetes};
 
 pub use freshness::{Freshness, STALE_AFTER};
-pub use listener::{Listeners, serve};
+pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
 pub use tls::{Tls, configuration};
 pub use upstream::Patience;
@@ -121,28 +122,68 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
     let files = tls::Files { certificate: tls_cert, key: tls_key };
     let tls = tls::read(&files)?;
-    let bind = async |address: SocketAddr| {
-        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
-    };
     let port = https.first().context("--https names no address")?.port();
-    let listeners = Listeners {
-        https: try_join_all(https.iter().copied().map(bind)).await?,
-        http: try_join_all(http.iter().copied().map(bind)).await?,
-    };
-    let health = bind(health).await?;
     let metrics = Metrics::new();
+    let (steer, course) = tokio::sync::watch::channel(Course::Serves);
+    let place = handover::place(&state);
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let Followed { table, freshness } = followed;
     let door = Door::new(table, freshness.clone(), metrics.clone(), Limits::default(), port);
-    tracing::info!(?https, ?http, "the front door is open");
-
+    let following = tokio::spawn(follower.run(course.clone()));
     tokio::spawn(tls::keep_current(files, tls.clone()));
-    let following = tokio::spawn(follower.run());
-    let observed = http_service::serve(health, None, observation(metrics, freshness), http_service::stop_signal());
-    let (served, observed) = tokio::join!(serve(listeners, tls, door, http_service::stop_signal()), observed);
+
+    let mut inherited = Inheritance::ask(&place).await?;
+    let mut listeners = Listeners { https: Vec::new(), http: Vec::new() };
+    for address in &https {
+        listeners.https.push(inherited.socket(*address).await?);
+    }
+    for address in &http {
+        listeners.http.push(inherited.socket(*address).await?);
+    }
+    let health = inherited.socket(health).await?;
+    let sockets = handover::cloned(listeners.https.iter().chain(&listeners.http).chain([&health]))?;
+    let predecessor = inherited.predecessor();
+    if predecessor.is_some() {
+        tracing::info!("another front door is open: it goes on until the table here is complete");
+        tokio::select! {
+            () = freshness.completed() => (),
+            () = http_service::stop_signal() => return Ok(()),
+        }
+    }
+    // From here on a successor is given the sockets by this one.
+    let desk = Desk::open(&place)?;
+    let observed = http_service::serve(health, None, observation(metrics, freshness), ended(course.clone()));
+    let observed = tokio::spawn(observed);
+    let served = tokio::spawn(serve(listeners, tls, door, course.clone()));
+    tracing::info!(?https, ?http, "the front door is open");
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve().await;
+    }
+    tokio::spawn(steered(steer, desk, sockets));
+    let tunnels = served.await?;
     following.abort();
-    let () = served;
-    observed
+    tunnels.closed(course).await;
+    observed.await?
+}
+
+/// Sets the course: by a successor's word, and by the signal to stop.
+async fn steered(steer: tokio::sync::watch::Sender<Course>, desk: Desk, sockets: Vec<OwnedFd>) {
+    tokio::select! {
+        () = http_service::stop_signal() => (),
+        () = desk.relieved(&sockets) => {
+            tracing::info!("a successor has taken over");
+            // Whoever comes now must not wait in a queue that nobody accepts from here.
+            drop(sockets);
+            steer.send_replace(Course::Relieved);
+            http_service::stop_signal().await;
+        }
+    }
+    steer.send_replace(Course::Stops);
+}
+
+/// Completes when this front door accepts no more.
+async fn ended(mut course: tokio::sync::watch::Receiver<Course>) {
+    let _ = course.wait_for(|course| *course != Course::Serves).await;
 }
 
 /// What operators and load balancers ask.
@@ -202,8 +243,8 @@ impl Follower {
         Ok((Self { keeper, store, client }, Followed { table, freshness }))
     }
 
-    /// Follows the cluster for ever.
-    pub async fn run(self) {
+    /// Follows the cluster for ever. What it knows is kept on disk until a successor keeps it there.
+    pub async fn run(self, course: tokio::sync::watch::Receiver<Course>) {
         let Self { mut keeper, store, client } = self;
         let (_tasks, mut messages) = watch::follow_all(&client, &keeper.metrics);
         let mut listed = Vec::new();
@@ -213,7 +254,11 @@ impl Follower {
         loop {
             tokio::select! {
                 more = keeper.step(&mut messages, &mut listed) => if !more { return },
-                _ = tick.tick() => if let Some(saver) = &mut saver { saver.save(&keeper) },
+                _ = tick.tick() => {
+                    if let Some(saver) = saver.as_mut().filter(|_| *course.borrow() == Course::Serves) {
+                        saver.save(&keeper);
+                    }
+                }
             }
         }
     }

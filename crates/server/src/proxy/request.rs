@@ -22,6 +22,7 @@ use super::authority::{Authority, authority};
 use super::bodies::{ResponseBody, Upload};
 use super::guard;
 use super::headers;
+use super::listener::Held;
 use super::pages;
 use super::upstream::{Failure, Outgoing};
 
@@ -144,7 +145,7 @@ async fn forward(
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
-    let client = websocket.then(|| hyper::upgrade::on(&mut request));
+    let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
     headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str());
     if websocket {
@@ -171,8 +172,8 @@ async fn forward(
     let mut response = answer.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match client {
-            Some(client) if headers::switches_to_websocket(response.status(), response.headers()) => {
-                tunnel(door, client, hyper::upgrade::on(&mut response));
+            Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
+                tunnel(door, client, hyper::upgrade::on(&mut response), held);
                 headers::respond(response.headers_mut(), &visit.authority.host);
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
@@ -211,10 +212,11 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
     response
 }
 
-/// Carries bytes between the client and the tool until one of them ends.
-fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade) {
+/// Carries bytes between the client and the tool until one of them ends. A door that was relieved waits for it.
+fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: Option<Held>) {
     let metrics = door.metrics.clone();
     tokio::spawn(async move {
+        let _held = held;
         let (client, tool) = match tokio::try_join!(client, tool) {
             Ok(both) => both,
             Err(error) => return tracing::debug!(%error, "a WebSocket was not opened"),

@@ -184,7 +184,8 @@ pub(super) fn age(contact: Option<Timestamp>, now: Timestamp) -> Option<Duration
 }
 
 fn replace(file: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let beside = file.with_extension("new");
+    // A predecessor that is being relieved may write at the same time.
+    let beside = file.with_extension(format!("new-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
         let mut new = fs::File::create(&beside)?;
         new.write_all(content)?;

@@ -14,6 +14,7 @@ mod proxy_api;
 mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
+mod proxy_handover;
 mod proxy_watch;
 mod registry_auth;
 mod signer;

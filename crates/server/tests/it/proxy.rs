@@ -388,7 +388,7 @@ async fn a_stopping_door_answers_what_has_begun() {
         }
     })
     .await;
-    let mut front = Front::start(&[("a", &[pod.address])]).await;
+    let front = Front::start(&[("a", &[pod.address])]).await;
     let mut stream = front.connect(b"http/1.1").await;
     let address = front.https;
     let request = "GET / HTTP/1.1\r\nHost: a.hearth.example\r\nUser-Agent: t\r\n\r\n";

@@ -5,15 +5,17 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use hearth_core::Domains;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
-use hearth_server::proxy::{Door, Freshness, Limits, Listeners, Metrics, configuration, serve};
+use hearth_server::proxy::handover::cloned;
+use hearth_server::proxy::{Course, Door, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -24,7 +26,7 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -43,8 +45,11 @@ pub(crate) struct Front {
     pub(crate) http: SocketAddr,
     table: watch::Sender<Arc<Table>>,
     roots: Arc<rustls::RootCertStore>,
-    stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<()>,
+    tls: Tls,
+    /// What a successor is given.
+    pub(crate) sockets: Mutex<Vec<OwnedFd>>,
+    pub(crate) course: watch::Sender<Course>,
+    pub(crate) served: JoinHandle<()>,
 }
 
 /// Where tools are: a name with the addresses of its web service.
@@ -97,23 +102,45 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: Limits, freshness: Freshness) -> Self {
-        let (tls, plain) = (listen().await, listen().await);
-        let (https, http) = (tls.local_addr().unwrap(), plain.local_addr().unwrap());
-        let listeners = Listeners { https: vec![tls], http: vec![plain] };
-        let (table, tables) = watch::channel(table(tools));
-        let door = Door::new(tables, Arc::new(freshness), Metrics::new(), limits, https.port());
         let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
         let config = configuration(vec![pair.cert.der().clone()], key).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
         let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
+        Self::at(listen().await, listen().await, tools, limits, freshness, (tls, Arc::new(roots)))
+    }
+
+    /// One with the same certificates, at these sockets.
+    pub(crate) fn successor(&self, https: TcpListener, http: TcpListener, tools: Tools<'_>) -> Self {
+        let freshness = Freshness::new(Duration::from_secs(600));
+        for kind in Kind::ALL {
+            freshness.heard(kind, tokio::time::Instant::now());
+        }
+        Self::at(https, http, tools, Limits::default(), freshness, (self.tls.clone(), self.roots.clone()))
+    }
+
+    fn at(
+        tls_socket: TcpListener,
+        plain: TcpListener,
+        tools: Tools<'_>,
+        limits: Limits,
+        freshness: Freshness,
+        (tls, roots): (Tls, Arc<rustls::RootCertStore>),
+    ) -> Self {
+        let (https, http) = (tls_socket.local_addr().unwrap(), plain.local_addr().unwrap());
+        let sockets = Mutex::new(cloned([&tls_socket, &plain]).unwrap());
+        let listeners = Listeners { https: vec![tls_socket], http: vec![plain] };
+        let (table, tables) = watch::channel(table(tools));
+        let door = Door::new(tables, Arc::new(freshness), Metrics::new(), limits, https.port());
+        let (steer, course) = watch::channel(Course::Serves);
+        let config = tls.clone();
         let served = tokio::spawn(async move {
-            serve(listeners, tls, door, async move { drop(stopped.await) }).await;
+            let tunnels = serve(listeners, config, door, course.clone()).await;
+            tunnels.closed(course).await;
         });
-        Self { https, http, table, roots: Arc::new(roots), stop: Some(stop), served }
+        Self { https, http, table, roots, tls, sockets, course: steer, served }
     }
 
     /// Replaces the table.
@@ -122,14 +149,15 @@ impl Front {
     }
 
     /// Stops, and waits for the drain.
-    pub(crate) async fn stop(mut self) {
-        drop(self.stop.take());
+    pub(crate) async fn stop(self) {
+        self.begin_to_stop();
         soon(self.served).await.unwrap();
     }
 
     /// Tells it to stop.
-    pub(crate) fn begin_to_stop(&mut self) {
-        drop(self.stop.take());
+    pub(crate) fn begin_to_stop(&self) {
+        self.sockets.lock().unwrap().clear();
+        self.course.send_replace(Course::Stops);
     }
 
     pub(crate) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {

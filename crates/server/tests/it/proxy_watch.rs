@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::route::{Decision, Table};
-use hearth_server::proxy::{Followed, Follower, Metrics};
+use hearth_server::proxy::{Course, Followed, Follower, Metrics};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::proxy_api::{Api, slice, tool};
@@ -23,7 +24,7 @@ impl Following {
     fn start(api: &Api, state: Option<PathBuf>) -> Self {
         let stale_after = Duration::from_secs(30);
         let (follower, followed) = Follower::new(api.client(), domains(), state, stale_after, Metrics::new()).unwrap();
-        Self { followed, task: tokio::spawn(follower.run()) }
+        Self { followed, task: tokio::spawn(follower.run(watch::Sender::new(Course::Serves).subscribe())) }
     }
 
     /// Waits until the table says this of a tool.

@@ -29,7 +29,7 @@ pub fn processes(instance: &Instance) -> Vec<Spec> {
         network("kube-scheduler", scheduler(instance)),
         kubelet,
         network("kube-proxy", kube_proxy(instance)),
-        spec("proxy", front_proxy(instance)),
+        Spec { hands_over: true, ..spec("proxy", front_proxy(instance)) },
         spec("bastion-port", bastion_port(instance)),
     ]
 }
@@ -104,7 +104,7 @@ fn kubeconfig(instance: &Instance, name: &str) -> anyhow::Result<String> {
 }
 
 fn spec(name: &str, command: Vec<String>) -> Spec {
-    Spec { name: name.to_owned(), command, environment: Vec::new() }
+    Spec { name: name.to_owned(), command, environment: Vec::new(), hands_over: false }
 }
 
 /// A command line of the multi-call program: its name, and flags as pairs.

@@ -24,6 +24,9 @@ pub struct Spec {
     pub command: Vec<String>,
     /// Variables of its environment beside the inherited ones.
     pub environment: Vec<(String, String)>,
+    /// Whether a second one takes over from the first, which ends by itself then.
+    #[serde(default)]
+    pub hands_over: bool,
 }
 
 /// A process that runs.
@@ -35,10 +38,7 @@ pub struct Running {
 impl Spec {
     /// The process, if it runs.
     pub fn running(&self, instance: &Instance) -> Option<Running> {
-        let text = std::fs::read_to_string(pid_file(instance, &self.name)).ok()?;
-        let (pid, started) = text.trim().split_once(' ')?;
-        let pid: i32 = pid.parse().ok()?;
-        (started_at(pid)? == started).then_some(Running { pid: Pid::from_raw(pid)? })
+        Running::parse(&std::fs::read_to_string(pid_file(instance, &self.name)).ok()?)
     }
 
     /// Whether the process runs from a program file that has been replaced or removed since.
@@ -92,7 +92,27 @@ impl Spec {
     }
 }
 
+/// Processes of this name that were taken over from and may not have ended yet. Those that have are forgotten.
+pub fn retired(instance: &Instance, name: &str) -> Vec<Running> {
+    let text = std::fs::read_to_string(retired_file(instance, name)).unwrap_or_default();
+    text.lines().filter_map(Running::parse).collect()
+}
+
 impl Running {
+    /// A process by what a pid file says, if it runs.
+    fn parse(text: &str) -> Option<Self> {
+        let (pid, started) = text.trim().split_once(' ')?;
+        let pid: i32 = pid.parse().ok()?;
+        (started_at(pid)? == started).then_some(Self { pid: Pid::from_raw(pid)? })
+    }
+
+    /// Writes down that a process is to be taken over from.
+    pub fn retire(self, instance: &Instance, name: &str) -> anyhow::Result<()> {
+        let all = retired(instance, name).into_iter().chain([self]);
+        let lines = all.filter_map(|one| Some(format!("{} {}\n", one.id(), started_at(one.id())?)));
+        write(&retired_file(instance, name), lines.collect::<String>(), 0o644).map(drop)
+    }
+
     /// Waits until the process has ended, for `limit` at most; whether it has.
     pub fn wait(self, limit: Option<Duration>) -> bool {
         let Ok(fd) = pidfd_open(self.pid, PidfdFlags::empty()) else { return true };
@@ -135,6 +155,10 @@ pub fn log_file(instance: &Instance, name: &str) -> PathBuf {
 /// The file that holds a process's number.
 pub fn pid_file(instance: &Instance, name: &str) -> PathBuf {
     instance.path(format!("run/{name}.pid"))
+}
+
+fn retired_file(instance: &Instance, name: &str) -> PathBuf {
+    instance.path(format!("run/{name}.retired"))
 }
 
 /// When a process started, in the kernel's ticks; nothing if it has ended, even if nobody collected it yet.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::instance::{Instance, write};
-use crate::process::{Spec, log_file};
+use crate::process::{Spec, log_file, retired};
 
 /// The name of the supervisor's own pid file and log.
 const NAME: &str = "supervisor";
@@ -29,16 +29,23 @@ const WELL: Duration = Duration::from_secs(30);
 pub fn ensure(instance: &Instance, specs: &[Spec]) -> anyhow::Result<()> {
     let before = self::specs(instance)?;
     let own = own_spec(instance);
-    let changed = before != specs || own.is_outdated(instance);
     let outdated: Vec<&Spec> = before.iter().filter(|old| !specs.contains(old) || old.is_outdated(instance)).collect();
-    if let (true, Some(running)) = (changed, own.running(instance)) {
+    let changed = before != specs || own.is_outdated(instance);
+    // A supervisor waits for the process that it knows, which may go on for long when another has taken over.
+    let hands_over = outdated.iter().any(|spec| spec.hands_over);
+    if let (true, Some(running)) = (changed || hands_over, own.running(instance)) {
         running.stop(Duration::from_secs(5));
     }
     write(&file(instance), serde_json::to_string_pretty(specs)?, 0o600)?;
     // A supervisor that stays starts these again by itself.
-    for spec in outdated {
-        if let Some(running) = spec.running(instance) {
-            running.stop(Duration::from_secs(10));
+    for old in outdated {
+        let Some(running) = old.running(instance) else { continue };
+        match specs.iter().find(|new| new.name == old.name && new.hands_over && old.hands_over) {
+            Some(new) => {
+                running.retire(instance, &old.name)?;
+                new.start(instance)?;
+            }
+            None => running.stop(Duration::from_secs(10)),
         }
     }
     if own.running(instance).is_some() {
@@ -62,7 +69,7 @@ pub fn stop_all(instance: &Instance) -> anyhow::Result<()> {
         running.stop(Duration::from_secs(5));
     }
     for spec in specs(instance)?.iter().rev() {
-        if let Some(running) = spec.running(instance) {
+        for running in spec.running(instance).into_iter().chain(retired(instance, &spec.name)) {
             running.stop(Duration::from_secs(10));
         }
     }
@@ -171,7 +178,7 @@ fn own_spec(instance: &Instance) -> Spec {
         place.cache.display().to_string(),
         "supervise".to_owned(),
     ];
-    Spec { name: NAME.to_owned(), command: command.to_vec(), environment: Vec::new() }
+    Spec { name: NAME.to_owned(), command: command.to_vec(), environment: Vec::new(), hands_over: false }
 }
 
 fn file(instance: &Instance) -> std::path::PathBuf {

@@ -112,6 +112,7 @@ pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16,
 /// Makes a tool's fields those of a response to the client.
 pub(super) fn respond(headers: &mut HeaderMap, host: &Host) {
     strip_hop_by_hop(headers);
+    drop_others_cookies(headers, host);
     let secure = headers.get(header::LOCATION).and_then(|location| own_location_by_tls(location, host));
     if let Some(secure) = secure {
         headers.insert(header::LOCATION, secure);
@@ -148,6 +149,35 @@ fn strip_ours(headers: &mut HeaderMap) {
     for name in alike {
         headers.remove(name);
     }
+}
+
+/// Drops the cookies that a tool sets for other hosts than its own and those below it: a cookie for the whole domain
+/// would be sent to every tool, and could stand in the place of another tool's.
+fn drop_others_cookies(headers: &mut HeaderMap, host: &Host) {
+    let Entry::Occupied(cookies) = headers.entry(header::SET_COOKIE) else { return };
+    let kept: Vec<HeaderValue> = cookies.iter().filter(|cookie| is_for(cookie.as_bytes(), host)).cloned().collect();
+    if kept.len() < cookies.iter().count() {
+        cookies.remove_entry_mult();
+        for cookie in kept {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// Whether a cookie is for this host or one below it. A browser takes the last Domain attribute; each has to be so.
+fn is_for(cookie: &[u8], host: &Host) -> bool {
+    let own = host.as_str().as_bytes();
+    let attributes = cookie.split(|byte| *byte == b';').skip(1).map(|attribute| {
+        let mut parts = attribute.splitn(2, |byte| *byte == b'=');
+        (parts.next().unwrap_or_default().trim_ascii(), parts.next().unwrap_or_default().trim_ascii())
+    });
+    let mut domains = attributes.filter(|(name, _)| name.eq_ignore_ascii_case(b"domain")).map(|(_, value)| value);
+    domains.all(|domain| {
+        let domain = domain.strip_prefix(b".").unwrap_or(domain).to_ascii_lowercase();
+        let is_below = || domain.strip_suffix(own).is_some_and(|rest| rest.ends_with(b"."));
+        // Without a value it means nothing.
+        domain.is_empty() || domain == own || is_below()
+    })
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1.1 knows one (RFC 9113 §8.2.3).
@@ -279,6 +309,35 @@ mod tests {
             let found = own_location_by_tls(&HeaderValue::from_static(location), &host);
             assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), expected, "{location}");
         }
+    }
+
+    #[test]
+    fn cookies_for_other_hosts_are_dropped() {
+        let host: Host = "a.hearth.example".parse().unwrap();
+        let fields = [
+            "own=1",
+            "own=2; Path=/; Secure",
+            "own=3; domain=A.Hearth.Example",
+            "own=4; Domain=.a.hearth.example",
+            "own=5; Domain=sub.a.hearth.example; HttpOnly",
+            "own=6; Domain=",
+            "Domain=7",
+            "tossed=1; Domain=hearth.example",
+            "tossed=2; Path=/; DOMAIN = .hearth.example ; Secure",
+            "tossed=3; Domain=example",
+            "tossed=4; Domain=b.hearth.example",
+            "tossed=5; Domain=xa.hearth.example",
+            "tossed=6; Domain=a.hearth.example; Domain=hearth.example",
+            "tossed=7; Domain=hearth.example; Domain=a.hearth.example",
+            "tossed=8; Domain=a.hearth.example.",
+        ];
+        let mut headers: HeaderMap = HeaderMap::new();
+        for field in fields {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(field));
+        }
+        respond(&mut headers, &host);
+        let kept: Vec<&str> = headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(kept, fields[..7]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod directory_entry;
 pub mod framing;
 pub mod host;
 pub mod image;
+pub mod limit;
 pub mod names;
 pub mod platform;
 pub mod registry;

@@ -3,13 +3,13 @@
 //! The file's format ([`File`]) is the stable interface; the rest of the code uses [`Platform`], which holds
 //! parsed types. `hearth render` writes the manifests from it, and every role reads the same file.
 
+mod front_door;
 mod mount;
 mod namespaces;
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
+pub use front_door::FrontDoor;
 pub use mount::Mount;
 pub use namespaces::{Kind, Namespaces};
 
@@ -22,7 +22,7 @@ use crate::image::Repository;
 pub struct Platform {
     /// The domains under which tools are reached.
     pub domains: Domains,
-    /// Where the front door is to the platform's own programs.
+    /// Where the front door is, and what visitors and tools may use of it.
     pub front_door: FrontDoor,
     /// How clients reach the Kubernetes API.
     pub api: Api,
@@ -40,14 +40,6 @@ pub struct Platform {
     pub namespaces: Namespaces,
     /// How the rulebook is enforced.
     pub admission: Admission,
-}
-
-/// Where the front door is to the platform's own programs, such as `webservice` on the bastion.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FrontDoor {
-    /// Its address and port, where the name service does not lead there by the tools' hosts.
-    pub address: Option<SocketAddr>,
 }
 
 /// How clients reach the Kubernetes API.
@@ -200,6 +192,7 @@ impl Platform {
             mistakes.push(format!("api.server: '{}' does not start with https://", file.api.server));
         }
         mistakes.extend(file.homes.mistakes());
+        mistakes.extend(file.front_door.mistakes());
         if file.tools.first_uid < 1000 || file.tools.first_uid > file.tools.last_uid {
             mistakes.push("tools: first_uid must be at least 1000 and no higher than last_uid".to_owned());
         }
@@ -324,6 +317,8 @@ impl Default for Tools {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     const GOOD: &str = r#"

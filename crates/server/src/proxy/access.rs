@@ -2,6 +2,7 @@
 //!
 //! Never recorded: the visitor's address, the query (it may hold what is secret), any other field of the request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hearth_core::route::Reason;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::allowances::Pass;
 use super::metrics::Metrics;
 
 /// The longest host or path that is written whole.
@@ -28,6 +30,14 @@ pub(super) struct Record {
     status: StatusCode,
     bytes: u64,
     complete: bool,
+    passes: Passes,
+}
+
+/// What counts for a request as long as it is open.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    visitor: Option<Pass<IpAddr>>,
+    tool: Option<Pass<ToolName>>,
 }
 
 impl Record {
@@ -50,6 +60,7 @@ impl Record {
             status: StatusCode::OK,
             bytes: 0,
             complete: true,
+            passes: Passes::default(),
         }
     }
 
@@ -66,6 +77,21 @@ impl Record {
     /// The status of the answer.
     pub(super) fn set_status(&mut self, status: StatusCode) {
         self.status = status;
+    }
+
+    /// It counts for its visitor until it is over.
+    pub(super) fn hold_visitor(&mut self, pass: Option<Pass<IpAddr>>) {
+        self.passes.visitor = pass;
+    }
+
+    /// It counts for its tool until it is over.
+    pub(super) fn hold_tool(&mut self, pass: Option<Pass<ToolName>>) {
+        self.passes.tool = pass;
+    }
+
+    /// It goes on as something else, which counts from here on.
+    pub(super) fn take_passes(&mut self) -> Passes {
+        std::mem::take(&mut self.passes)
     }
 
     /// A piece of the answer's body is on its way.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,11 +70,19 @@ pub struct Tunnels(mpsc::Receiver<Infallible>);
 #[derive(Clone, Debug)]
 pub(super) struct Held(#[expect(dead_code, reason = "it is there to be dropped")] mpsc::Sender<Infallible>);
 
+/// Who is at the other end of a connection, for what is counted alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor(pub(super) IpAddr);
+
+/// Before a connection is accepted.
+const NOBODY: Visitor = Visitor(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
 /// Serves all sockets until the course changes, and then what is open as the course says.
 pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: watch::Receiver<Course>) -> Tunnels {
     let ((alive, mut all_gone), (tunnels, all_closed)) = (mpsc::channel(1), mpsc::channel(1));
     let free = Arc::new(Semaphore::new(CONNECTIONS));
-    let connections = Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), free };
+    let connections =
+        Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), visitor: NOBODY, free };
     tokio::select! {
         _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
         _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
@@ -114,6 +123,7 @@ struct Connections {
     /// Held by each connection as long as it is open.
     alive: mpsc::Sender<Infallible>,
     tunnels: Held,
+    visitor: Visitor,
     free: Arc<Semaphore>,
 }
 
@@ -122,8 +132,8 @@ impl Connections {
     async fn accept(&self, listener: &TcpListener, tls: Option<&Tls>) {
         loop {
             let Ok(permit) = self.free.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Most likely there are no file descriptors; some are given back soon.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -132,7 +142,7 @@ impl Connections {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let connections = self.clone();
+            let connections = Self { visitor: Visitor(peer.ip()), ..self.clone() };
             let acceptor = tls.map(|tls| TlsAcceptor::from(tls.load_full()));
             tokio::spawn(async move {
                 let metrics = connections.door.metrics.clone();
@@ -179,10 +189,11 @@ impl Connections {
     {
         let (door, gate) = (self.door.clone(), Arc::new(Gate::default()));
         let stream = Guarded::new(stream, gate.clone());
-        let (course, tunnels) = (self.course.clone(), self.tunnels.clone());
+        let (course, tunnels, visitor) = (self.course.clone(), self.tunnels.clone(), self.visitor);
         let service = service_fn(|mut request: Request<Incoming>| {
             let refused = gate.refused(request.headers());
             request.extensions_mut().insert(tunnels.clone());
+            request.extensions_mut().insert(visitor);
             let answering = handle(door.clone(), request, refused);
             async {
                 let mut response = answering.await?;
@@ -208,8 +219,11 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let door = self.door.clone();
-        let service = service_fn(move |request| request::handle(door.clone(), request, None));
+        let (door, visitor) = (self.door.clone(), self.visitor);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(visitor);
+            request::handle(door.clone(), request, None)
+        });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)

@@ -31,6 +31,7 @@ pub struct Metrics {
     pub(super) tunnels: Gauge,
     pub(super) handshake_failures: Counter,
     pub(super) retries: Counter,
+    pub(super) limited: Family<KindLabel, Counter>,
     pub(super) table_changes: Counter,
     pub(super) watch_failures: Family<KindLabel, Counter>,
     pub(super) tools: Gauge,
@@ -65,6 +66,7 @@ impl Metrics {
             tunnels: Gauge::default(),
             handshake_failures: Counter::default(),
             retries: Counter::default(),
+            limited: Family::default(),
             table_changes: Counter::default(),
             watch_failures: Family::default(),
             tools: Gauge::default(),
@@ -84,6 +86,7 @@ impl Metrics {
         let failures = metrics.handshake_failures.clone();
         registry.register("tls_handshake_failures", "Connections that never became TLS", failures);
         registry.register("upstream_retries", "Requests sent to a second address", metrics.retries.clone());
+        registry.register("limited", "Requests over the allowance of a visitor or a tool", metrics.limited.clone());
         registry.register("table_changes", "Tables that replaced another", metrics.table_changes.clone());
         registry.register("watch_failures", "Lists and watches that failed", metrics.watch_failures.clone());
         registry.register("tools", "Tools in the table", metrics.tools.clone());

@@ -8,6 +8,7 @@
 //! collects a body.
 
 mod access;
+mod allowances;
 mod authority;
 mod bodies;
 mod freshness;
@@ -24,7 +25,7 @@ mod tls;
 mod upstream;
 mod watch;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,10 +35,12 @@ use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use hearth_core::names::path;
+use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Index, Table};
-use hearth_core::{Domains, Platform};
+use hearth_core::{Domains, Platform, ToolName};
 use http::StatusCode;
 
+use self::allowances::Meters;
 use self::handover::{Desk, Inheritance};
 use crate::{http_service, kubernetes};
 
@@ -83,6 +86,9 @@ pub struct Door {
     metrics: Arc<Metrics>,
     upstream: upstream::Upstream,
     limits: Limits,
+    front_door: FrontDoor,
+    visitors: Meters<IpAddr>,
+    tools: Meters<ToolName>,
     /// The port to which browsers come by TLS.
     port: u16,
 }
@@ -118,7 +124,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, state } = args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
-    let domains = Platform::from_toml(&text).with_context(|| platform.display().to_string())?.domains;
+    let Platform { domains, front_door, .. } =
+        Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
     let files = tls::Files { certificate: tls_cert, key: tls_key };
     let tls = tls::read(&files)?;
@@ -127,8 +134,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
-    let Followed { table, freshness } = followed;
-    let door = Door::new(table, freshness.clone(), metrics.clone(), Limits::default(), port);
+    let freshness = followed.freshness.clone();
+    let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port);
     let following = tokio::spawn(follower.run(course.clone()));
     tokio::spawn(tls::keep_current(files, tls.clone()));
 
@@ -206,16 +213,18 @@ impl Default for Limits {
 }
 
 impl Door {
-    /// A door that serves `table` as long as it is fresh. `port` is where browsers come to by TLS.
+    /// A door that serves `followed.table` as long as it is fresh. `port` is where browsers come to by TLS.
     pub fn new(
-        table: tokio::sync::watch::Receiver<Arc<Table>>,
-        freshness: Arc<Freshness>,
+        followed: Followed,
         metrics: Arc<Metrics>,
         limits: Limits,
+        front_door: FrontDoor,
         port: u16,
     ) -> Arc<Self> {
+        let Followed { table, freshness } = followed;
         let upstream = upstream::Upstream::new(limits.patience);
-        Arc::new(Self { table, freshness, metrics, upstream, limits, port })
+        let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
+        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, tools, port })
     }
 }
 

@@ -4,10 +4,13 @@
 //! inner half: the checks in their order, then the table, then the tool.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::ToolName;
 use hearth_core::framing::Violation;
+use hearth_core::limit::Over;
 use hearth_core::route::reason::{REASON_FIELD, TOOL_FIELD};
 use hearth_core::route::{Backend, Decision, Reason};
 use http::uri::PathAndQuery;
@@ -17,12 +20,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::Door;
-use super::access::Record;
+use super::access::{Passes, Record};
+use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
 use super::bodies::{ResponseBody, Upload};
 use super::guard;
 use super::headers;
-use super::listener::Held;
+use super::listener::{Held, Visitor};
+use super::metrics::KindLabel;
 use super::pages;
 use super::upstream::{Failure, Outgoing};
 
@@ -62,7 +67,9 @@ pub(super) async fn handle(
     let mut response = answered.unwrap_or_else(|refusal| {
         let mut response = pages::plain(refusal.0, refusal.1);
         headers::finish(response.headers_mut());
-        if version < Version::HTTP_2 {
+        if refusal.0 == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        } else if version < Version::HTTP_2 {
             // Whoever sends what cannot be read may have sent more of it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -83,6 +90,9 @@ async fn answer(
     let path = request.uri().path();
     if path == HEALTH {
         return Ok(pages::plain(StatusCode::OK, "proxy ok!"));
+    }
+    if let Some(visitor) = request.extensions().get::<Visitor>() {
+        record.hold_visitor(door.admit_visitor(*visitor)?);
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
@@ -144,6 +154,7 @@ async fn forward(
     backend: &Backend,
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
+    record.hold_tool(door.admit_tool(&backend.tool)?);
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
@@ -173,7 +184,7 @@ async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match client {
             Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
-                tunnel(door, client, hyper::upgrade::on(&mut response), held);
+                tunnel(door, client, hyper::upgrade::on(&mut response), (held, record.take_passes()));
                 headers::respond(response.headers_mut(), &visit.authority.host);
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
@@ -213,7 +224,7 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
 }
 
 /// Carries bytes between the client and the tool until one of them ends. A door that was relieved waits for it.
-fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: Option<Held>) {
+fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, Passes)) {
     let metrics = door.metrics.clone();
     tokio::spawn(async move {
         let _held = held;
@@ -228,6 +239,46 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: Option<Held>) {
             tracing::debug!(%error, "a WebSocket was cut off");
         }
     });
+}
+
+// === impl Door ===
+
+impl Door {
+    /// A request of this visitor, if one more is allowed.
+    fn admit_visitor(&self, Visitor(address): Visitor) -> Result<Option<Pass<IpAddr>>, Refusal> {
+        if !self.front_door.limits_visitor(address) {
+            return Ok(None);
+        }
+        let begun = self.visitors.begin(visitor(address));
+        begun.map(Some).map_err(|over| self.limited("visitor", match over {
+            Over::Rate => "Too many requests came from your address. The tool and the platform are well; please slow down.",
+            Over::AtOnce => "Too many requests from your address are open at a time. The tool and the platform are well.",
+        }))
+    }
+
+    /// A request to this tool, if one more is allowed.
+    fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, Refusal> {
+        if !self.front_door.limits_tool(tool) {
+            return Ok(None);
+        }
+        let begun = self.tools.begin(tool.clone());
+        begun.map(Some).map_err(|over| {
+            self.limited(
+                "tool",
+                match over {
+                    Over::Rate => "This tool is asked for more than it may be. The platform is well; please try again.",
+                    Over::AtOnce => {
+                        "This tool has too many requests open at a time. The platform is well; please try again."
+                    }
+                },
+            )
+        })
+    }
+
+    fn limited(&self, kind: &'static str, sentence: &'static str) -> Refusal {
+        self.metrics.limited.get_or_create(&KindLabel { kind }).inc();
+        Refusal(StatusCode::TOO_MANY_REQUESTS, sentence)
+    }
 }
 
 // === impl Visit ===

@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use hearth_core::Domains;
+use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
 use hearth_server::proxy::handover::cloned;
-use hearth_server::proxy::{Course, Door, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve};
+use hearth_server::proxy::{Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -37,6 +38,20 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Completes with `future`, or fails the test.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("this takes too long")
+}
+
+/// One that has heard of everything just now.
+fn fresh() -> Freshness {
+    let freshness = Freshness::new(Duration::from_secs(600));
+    for kind in Kind::ALL {
+        freshness.heard(kind, tokio::time::Instant::now());
+    }
+    freshness
+}
+
+/// All visitors of a test come from one address.
+fn unlimited() -> FrontDoor {
+    FrontDoor { unlimited_visitors: vec!["127.0.0.0/8".parse().unwrap()], ..FrontDoor::default() }
 }
 
 /// A running front door.
@@ -89,19 +104,20 @@ impl Front {
     }
 
     pub(crate) async fn with(tools: Tools<'_>, limits: Limits) -> Self {
-        let freshness = Freshness::new(Duration::from_secs(600));
-        for kind in Kind::ALL {
-            freshness.heard(kind, tokio::time::Instant::now());
-        }
-        Self::of(tools, limits, freshness).await
+        Self::of(tools, (limits, unlimited()), fresh()).await
+    }
+
+    /// One whose visitors and tools may use so much.
+    pub(crate) async fn allowing(tools: Tools<'_>, front_door: FrontDoor) -> Self {
+        Self::of(tools, (Limits::default(), front_door), fresh()).await
     }
 
     /// One that has not heard from the cluster yet.
     pub(crate) async fn stale(tools: Tools<'_>) -> Self {
-        Self::of(tools, Limits::default(), Freshness::new(Duration::from_secs(600))).await
+        Self::of(tools, (Limits::default(), unlimited()), Freshness::new(Duration::from_secs(600))).await
     }
 
-    async fn of(tools: Tools<'_>, limits: Limits, freshness: Freshness) -> Self {
+    async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
         let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -109,23 +125,19 @@ impl Front {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
         let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-        Self::at(listen().await, listen().await, tools, limits, freshness, (tls, Arc::new(roots)))
+        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)))
     }
 
     /// One with the same certificates, at these sockets.
     pub(crate) fn successor(&self, https: TcpListener, http: TcpListener, tools: Tools<'_>) -> Self {
-        let freshness = Freshness::new(Duration::from_secs(600));
-        for kind in Kind::ALL {
-            freshness.heard(kind, tokio::time::Instant::now());
-        }
-        Self::at(https, http, tools, Limits::default(), freshness, (self.tls.clone(), self.roots.clone()))
+        let certificates = (self.tls.clone(), self.roots.clone());
+        Self::at([https, http], tools, (Limits::default(), unlimited()), fresh(), certificates)
     }
 
     fn at(
-        tls_socket: TcpListener,
-        plain: TcpListener,
+        [tls_socket, plain]: [TcpListener; 2],
         tools: Tools<'_>,
-        limits: Limits,
+        (limits, front_door): (Limits, FrontDoor),
         freshness: Freshness,
         (tls, roots): (Tls, Arc<rustls::RootCertStore>),
     ) -> Self {
@@ -133,7 +145,8 @@ impl Front {
         let sockets = Mutex::new(cloned([&tls_socket, &plain]).unwrap());
         let listeners = Listeners { https: vec![tls_socket], http: vec![plain] };
         let (table, tables) = watch::channel(table(tools));
-        let door = Door::new(tables, Arc::new(freshness), Metrics::new(), limits, https.port());
+        let followed = Followed { table: tables, freshness: Arc::new(freshness) };
+        let door = Door::new(followed, Metrics::new(), limits, front_door, https.port());
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();
         let served = tokio::spawn(async move {

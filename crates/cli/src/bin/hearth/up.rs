@@ -201,7 +201,9 @@ fn configure(instance: &Instance) -> anyhow::Result<usize> {
              [domains]\npublic = [\"{domain}\"]\nlegacy = \"tools.{domain}\"\n\n\
              [api]\nserver = \"https://{node}:6443\"\n\n\
              [directory]\nurl = \"ldaps://ldap.hearth.internal\"\nbase = \"dc=hearth,dc=internal\"\nbind_dn = \"cn=reader,dc=hearth,dc=internal\"\n\n\
-             [registry]\nhost = \"registry.hearth.internal\"\n"
+             [registry]\nhost = \"registry.hearth.internal\"\n\n\
+             # All who visit from this machine have addresses of its loopback.\n\
+             [front_door]\nunlimited_visitors = [\"127.0.0.0/8\"]\n"
         );
         write(&platform, text, 0o644)?;
     }

@@ -38,12 +38,19 @@ fn certificate(running: &Running, person: &str) -> Option<String> {
     }
 }
 
-/// Waits until a person's kubeconfig has another certificate than `before`.
+/// Whether certificate and key lie as files of their own in the home; they are written last, the key after the other.
+fn is_copied(running: &Running, person: &str, certificate: &str) -> bool {
+    let folder = running.people.path().join(person).join(".admkube");
+    let copy = std::fs::read_to_string(folder.join("client.crt"));
+    copy.is_ok_and(|copy| copy == certificate) && folder.join("client.key").exists()
+}
+
+/// Waits until a person's kubeconfig has another certificate than `before`, and the files beside it are written too.
 async fn until_certified(running: &Running, person: &str, before: Option<&str>) -> String {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
         match certificate(running, person) {
-            Some(now) if Some(now.as_str()) != before => return now,
+            Some(now) if Some(now.as_str()) != before && is_copied(running, person, &now) => return now,
             _ => assert!(tokio::time::Instant::now() < deadline, "{person} has no new certificate"),
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

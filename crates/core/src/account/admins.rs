@@ -1,10 +1,10 @@
 //! What is to be done so that the administrators of the directory, and nobody else, are the cluster's.
 //!
-//! An administrator has two cluster role bindings: one to look into all namespaces but not at secrets, and one to act as somebody
-//! else, which is all power there is and is used by saying so (`--as-group=system:masters`). Both name the group of an
-//! epoch that only this administrator's certificates have; where the bindings are made anew, the epoch is another, so
-//! that an older certificate never works again. There are few administrators: rights are planned for all of them at once,
-//! and never wait for a home.
+//! An administrator has two cluster role bindings: one to look into all namespaces but not at secrets, and one to act as
+//! somebody else, which is all power there is and is used by saying so (`--as-group=system:masters`). Both name the group
+//! of an epoch that only this administrator's certificates have; where the bindings are made anew, the epoch is another,
+//! so that an older certificate never works again. There are few administrators: rights are planned for all of them at
+//! once, and never wait for a home.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -180,3 +180,26 @@ fn up_mends_what_was_changed_by_hand_deletes_what_is_left_over_and_leaves_the_re
     let may = platform.as_tool("hello", "kubectl auth can-i list pods").success("a tool's rights");
     assert_eq!(may.out.trim(), "yes");
 }
+
+/// As an upgrade finds it: what the policies in force refuse, and what the rendered ones allow.
+#[test]
+fn what_only_the_new_policies_allow_is_applied_once_they_act() {
+    let (platform, _alone) = disturbed();
+    let policy =
+        ["get", "validatingadmissionpolicy", "hearth-platform-templates", "-o", "jsonpath={.spec.validations}"];
+    let before = platform.admin(&policy).success("the policy").out;
+    platform.admin(&["-n", "hearth-system", "delete", "deployment", "signer"]).success("a role is taken away");
+    let never = r#"[{"op": "replace", "path": "/spec/validations", "value": [{"expression": "false"}]}]"#;
+    let patch = ["patch", "validatingadmissionpolicy", "hearth-platform-templates", "--type=json", "-p", never];
+    platform.admin(&patch).success("a policy that refuses everything");
+    let role = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: none, namespace: hearth-system}, spec: {selector: \
+                {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: a}]}}}}";
+    let admin = platform.path("admin.kubeconfig");
+    eventually(SOON, "the policy acts", || {
+        let said = platform.kubectl_with(&admin, &["create", "--dry-run=server", "-f", "-"], role);
+        if said.err.contains("failed expression: false") { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    platform.up();
+    assert_eq!(platform.admin(&policy).success("the policy").out, before);
+    platform.admin(&["-n", "hearth-system", "get", "deployment", "signer"]).success("the role is there");
+}

@@ -6,6 +6,7 @@
 //! those are, the API server keeps for server-side apply.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt};
@@ -18,6 +19,10 @@ use crate::instance::Instance;
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 8;
+
+/// How long the API server may take to act on a policy that was applied, and the pause between two trials.
+const IN_EFFECT: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A kind that manifests may hold.
 struct Kind {
@@ -188,9 +193,26 @@ impl Manifests {
         let (index, namespace, name) = key;
         let kind = KINDS.get(*index).context("an object of no kind")?;
         let parameters = PatchParams::apply(self.manager).force();
-        let applied = kind.api(client, namespace.as_deref()).patch(name, &parameters, &Patch::Apply(rendered)).await;
-        applied.map(drop).with_context(|| format!("failed to apply the {} {name}", kind.name))
+        let (api, began) = (kind.api(client, namespace.as_deref()), Instant::now());
+        loop {
+            let applied = api.patch(name, &parameters, &Patch::Apply(rendered)).await;
+            match applied {
+                // What a policy allows since an upgrade, the API server still refuses for a moment.
+                Err(error) if began.elapsed() < IN_EFFECT && is_of_our_policy(&error) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                applied => {
+                    return applied.map(drop).with_context(|| format!("failed to apply the {} {name}", kind.name));
+                }
+            }
+        }
     }
+}
+
+/// Whether one of our policies refused a write.
+fn is_of_our_policy(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.message.contains("ValidatingAdmissionPolicy 'hearth-")
 }
 
 /// The objects of a kind in a namespace or, without one, in the cluster; or one of them.

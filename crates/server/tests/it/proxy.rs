@@ -378,16 +378,7 @@ async fn robots_and_icons_stand_in_for_those_that_a_tool_lacks() {
 async fn a_stopping_door_answers_what_has_begun() {
     let (begun, release) = (mpsc::channel::<()>(1), Arc::new(Notify::new()));
     let (sender, mut began) = begun;
-    let gate = release.clone();
-    let pod = Pod::start(move |_| {
-        let (sender, gate) = (sender.clone(), gate.clone());
-        async move {
-            sender.send(()).await.unwrap();
-            gate.notified().await;
-            Response::new(full("late\n"))
-        }
-    })
-    .await;
+    let pod = Pod::hanging(sender, release.clone()).await;
     let front = Front::start(&[("a", &[pod.address])]).await;
     let mut stream = front.connect(b"http/1.1").await;
     let address = front.https;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use hearth_core::limit::Allowance;
 use hearth_core::platform::FrontDoor;
-use http::Response;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
 
-use crate::proxy_front::{Front, Pod, full, read_head, soon};
+use crate::proxy_front::{Front, Pod, read_head, soon};
 
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: a.hearth.example\r\nUser-Agent: t\r\n";
 
@@ -51,16 +50,7 @@ async fn a_visitor_who_asks_for_too_much_is_told_to_slow_down() {
 #[tokio::test]
 async fn a_tool_that_hangs_holds_up_itself_alone() {
     let (release, (sender, mut began)) = (Arc::new(Notify::new()), mpsc::channel::<()>(8));
-    let gate = release.clone();
-    let hangs = Pod::start(move |_| {
-        let (sender, gate) = (sender.clone(), gate.clone());
-        async move {
-            sender.send(()).await.unwrap();
-            gate.notified().await;
-            Response::new(full("late\n"))
-        }
-    })
-    .await;
+    let hangs = Pod::hanging(sender, release.clone()).await;
     let b = Pod::echo("b").await;
     let allowed = FrontDoor { visitor: PLENTY, tool: at_once(100, 2), ..FrontDoor::default() };
     let front = Front::allowing(&[("a", &[hangs.address]), ("b", &[b.address])], allowed.clone()).await;

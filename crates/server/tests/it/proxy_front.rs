@@ -27,7 +27,7 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -261,6 +261,19 @@ impl Pod {
             }
         });
         Self { address, requests }
+    }
+
+    /// Says when a request came, and answers `late` when it is told to.
+    pub(crate) async fn hanging(came: mpsc::Sender<()>, release: Arc<Notify>) -> Self {
+        Self::start(move |_| {
+            let (came, release) = (came.clone(), release.clone());
+            async move {
+                came.send(()).await.unwrap();
+                release.notified().await;
+                Response::new(full("late\n"))
+            }
+        })
+        .await
     }
 
     /// Answers with its name and the head of the request, as lines, and the body's length.

@@ -9,5 +9,6 @@ pub mod kubernetes;
 pub mod lease;
 pub mod proxy;
 pub mod registry_auth;
+pub mod reverse_proxy;
 pub mod signer;
 pub mod telemetry;

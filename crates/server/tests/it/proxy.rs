@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::SinkExt;
-use hearth_server::proxy::{Limits, Patience};
+use hearth_server::reverse_proxy::{Limits, Patience};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};

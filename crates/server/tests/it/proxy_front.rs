@@ -16,7 +16,9 @@ use hearth_core::Domains;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
 use hearth_server::proxy::handover::cloned;
-use hearth_server::proxy::{Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve};
+use hearth_server::reverse_proxy::{
+    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve,
+};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use hearth_server::proxy::Course;
 use hearth_server::proxy::handover::{Desk, Inheritance};
+use hearth_server::reverse_proxy::Course;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::proxy_front::{Front, Pod, Tools, raw_pod, read_head, soon};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::route::{Decision, Table};
-use hearth_server::proxy::{Course, Followed, Follower, Metrics};
+use hearth_server::reverse_proxy::{Course, Followed, Follower, Metrics};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -18,19 +18,21 @@ pub type Tls = Arc<ArcSwap<ServerConfig>>;
 
 /// The files of the certificate.
 #[derive(Clone, Debug)]
-pub(super) struct Files {
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
+pub struct Files {
+    /// The certificate and its chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// Reads the files.
-pub(super) fn read(files: &Files) -> anyhow::Result<Tls> {
+pub fn read(files: &Files) -> anyhow::Result<Tls> {
     Ok(Arc::new(ArcSwap::from_pointee(load(files)?)))
 }
 
 /// Reads the files again whenever one of them holds something else, for ever. Files that cannot be used leave the last
 /// good certificate in use; the certificate and the key of two different moments do not fit, so that is tried again.
-pub(super) async fn keep_current(files: Files, tls: Tls) {
+pub async fn keep_current(files: Files, tls: Tls) {
     let mut last = contents(&files).await;
     loop {
         tokio::time::sleep(RELOAD).await;

@@ -22,6 +22,53 @@ pub struct FrontDoor {
     pub unlimited_visitors: Vec<IpNet>,
     /// Tools that are not limited.
     pub unlimited_tools: Vec<ToolName>,
+    /// What the access log keeps of each request, in the order in which it is written; with nothing there is no log.
+    pub access_log: Vec<AccessField>,
+}
+
+/// What can be kept of a request. No visitor's address and no query is among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessField {
+    /// When its answer ended, to the microsecond.
+    Timestamp,
+    /// The protocol, such as `h2`.
+    Protocol,
+    /// The method.
+    Method,
+    /// The host, as the client wrote it.
+    Host,
+    /// The path, without the query.
+    Path,
+    /// Whose page it is, where a tool of that name exists.
+    Tool,
+    /// The status of the answer.
+    Status,
+    /// Why the answer is the platform's own.
+    Reason,
+    /// How many bytes the answer's body had.
+    Bytes,
+    /// Whether the answer was sent to its end.
+    Complete,
+    /// How long it took, in microseconds.
+    DurationUs,
+}
+
+impl AccessField {
+    /// All of it.
+    pub const ALL: [Self; 11] = [
+        Self::Timestamp,
+        Self::Protocol,
+        Self::Method,
+        Self::Host,
+        Self::Path,
+        Self::Tool,
+        Self::Status,
+        Self::Reason,
+        Self::Bytes,
+        Self::Complete,
+        Self::DurationUs,
+    ];
 }
 
 impl FrontDoor {
@@ -52,6 +99,7 @@ impl Default for FrontDoor {
             tool: Allowance { per_second: 1000, burst: 2000, at_once: 1000 },
             unlimited_visitors: Vec::new(),
             unlimited_tools: Vec::new(),
+            access_log: AccessField::ALL.to_vec(),
         }
     }
 }

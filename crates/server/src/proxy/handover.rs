@@ -133,7 +133,7 @@ impl Desk {
 }
 
 /// The sockets, so that they can be given: clones of what is accepted from.
-pub fn cloned<'a>(listeners: impl IntoIterator<Item = &'a TcpListener>) -> io::Result<Vec<OwnedFd>> {
+pub fn cloned<'a>(listeners: impl IntoIterator<Item = &'a (impl AsFd + 'a)>) -> io::Result<Vec<OwnedFd>> {
     listeners.into_iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
 }
 

@@ -14,7 +14,9 @@ use hearth_core::Platform;
 use hearth_core::names::path;
 
 use self::handover::{Desk, Inheritance};
-use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, STALE_AFTER, observation, serve, tls};
+use crate::reverse_proxy::{
+    AccessLog, Course, Door, Follower, Limits, Metrics, STALE_AFTER, Sockets, Workers, observation, tls,
+};
 use crate::{http_service, kubernetes};
 
 /// What the role is started with.
@@ -62,20 +64,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let place = handover::place(&state);
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
-    let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port);
+    let kept = front_door.access_log.clone();
+    let (access_log, log_writer) = AccessLog::start(kept, metrics.lost_lines.clone(), std::io::stderr())?;
+    let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port).logging_to(access_log);
     let following = tokio::spawn(follower.run(course.clone()));
     tokio::spawn(tls::keep_current(files, tls.clone()));
 
     let mut inherited = Inheritance::ask(&place).await?;
-    let mut listeners = Listeners { https: Vec::new(), http: Vec::new() };
+    let mut listeners = Sockets::default();
     for address in &https {
-        listeners.https.push(inherited.socket(*address).await?);
+        listeners.https.push(inherited.socket(*address).await?.into_std()?);
     }
     for address in &http {
-        listeners.http.push(inherited.socket(*address).await?);
+        listeners.http.push(inherited.socket(*address).await?.into_std()?);
     }
     let health = inherited.socket(health).await?;
-    let sockets = handover::cloned(listeners.https.iter().chain(&listeners.http).chain([&health]))?;
+    let mut sockets = handover::cloned(listeners.https.iter().chain(&listeners.http))?;
+    sockets.extend(handover::cloned([&health])?);
     let predecessor = inherited.predecessor();
     if predecessor.is_some() {
         tracing::info!("another front door is open: it goes on until the table here is complete");
@@ -88,15 +93,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let desk = Desk::open(&place)?;
     let observed = http_service::serve(health, None, observation(metrics, freshness), ended(course.clone()));
     let observed = tokio::spawn(observed);
-    let served = tokio::spawn(serve(listeners, tls, door, course.clone()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut workers = Workers::start(threads, &listeners, &tls, &door, &course)?;
+    drop(listeners);
     tracing::info!(?https, ?http, "the front door is open");
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
     }
     tokio::spawn(steered(steer, desk, sockets));
-    let tunnels = served.await?;
+    workers.served().await?;
     following.abort();
-    tunnels.closed(course).await;
+    workers.closed().await?;
+    log_writer.finish();
     observed.await?
 }
 

@@ -11,15 +11,16 @@ use hearth_core::route::Reason;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::Door;
+use super::access_log::Line;
 use super::allowances::Pass;
-use super::metrics::Metrics;
 
 /// The longest host or path that is written whole.
 const LONGEST: usize = 1024;
 
 /// What is known of a request while it is answered. It is written when it is dropped.
 pub(super) struct Record {
-    metrics: Arc<Metrics>,
+    door: Arc<Door>,
     begun: Instant,
     protocol: &'static str,
     method: Method,
@@ -42,14 +43,14 @@ pub(super) struct Passes {
 
 impl Record {
     /// The record of a request that begins now. `host` is what the client wrote.
-    pub(super) fn new(metrics: Arc<Metrics>, method: &Method, version: Version, host: &str, path: &str) -> Self {
+    pub(super) fn new(door: Arc<Door>, method: &Method, version: Version, host: &str, path: &str) -> Self {
         let protocol = match version {
             Version::HTTP_2 => "h2",
             Version::HTTP_10 => "http/1.0",
             _ => "http/1.1",
         };
         Self {
-            metrics,
+            door,
             begun: Instant::now(),
             protocol,
             method: method.clone(),
@@ -113,21 +114,19 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.elapsed();
         let tool = self.tool.as_ref().map_or("", ToolName::as_str);
-        self.metrics.request(tool, self.status, elapsed, self.bytes);
-        tracing::info!(
-            target: "access",
-            protocol = self.protocol,
-            method = self.method.as_str(),
-            host = self.host,
-            path = self.path,
+        self.door.metrics.request(tool, self.status, elapsed, self.bytes);
+        self.door.access_log.write(&Line {
+            protocol: self.protocol,
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
             tool,
-            status = self.status.as_u16(),
-            reason = self.reason.map_or("", Reason::as_str),
-            bytes = self.bytes,
-            complete = self.complete,
-            duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+            status: self.status.as_u16(),
+            reason: self.reason.map_or("", Reason::as_str),
+            bytes: self.bytes,
+            complete: self.complete,
+            duration: elapsed,
+        });
     }
 }
 

@@ -30,6 +30,12 @@ struct Shared<K> {
 /// A request that has begun; it ends when this is dropped.
 pub(super) struct Pass<K: Hash + Eq>(Option<(Arc<Shared<K>>, K)>);
 
+impl<K> Clone for Meters<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<K: Hash + Eq + Clone> Meters<K> {
     /// Nobody has begun anything.
     pub(super) fn new(allowance: Allowance) -> Self {

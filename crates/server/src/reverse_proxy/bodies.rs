@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::access::Record;
+use super::pool::Lease;
 
 /// Why a body was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,13 @@ pub(super) struct ResponseBody {
 
 enum Content {
     Page(Full<Bytes>),
-    Tool(Incoming),
+    Tool(ToolBody),
+}
+
+/// A tool's body, and the connection on which it comes until it has ended.
+struct ToolBody {
+    body: Incoming,
+    lease: Option<Lease>,
 }
 
 /// Measures the time for which nothing came.
@@ -119,9 +126,13 @@ impl ResponseBody {
         Self { content: Content::Page(Full::new(content)), clock: IdleClock::new(Duration::MAX), record: None }
     }
 
-    /// A tool's body, with at most `pause` between two pieces.
-    pub(super) fn of_tool(body: Incoming, pause: Duration) -> Self {
-        Self { content: Content::Tool(body), clock: IdleClock::new(pause), record: None }
+    /// A tool's body, which comes on the connection `lease`, with at most `pause` between two pieces.
+    pub(super) fn of_tool(body: Incoming, lease: Lease, pause: Duration) -> Self {
+        Self {
+            content: Content::Tool(ToolBody { body, lease: Some(lease) }),
+            clock: IdleClock::new(pause),
+            record: None,
+        }
     }
 
     /// The answer to HEAD: a page's length is told, the page is not sent.
@@ -189,7 +200,7 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         let polled = match &mut this.content {
             Content::Page(page) => Pin::new(page).poll_frame(cx).map_err(|never| match never {}),
-            Content::Tool(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Content::Tool(tool) => Pin::new(&mut tool.body).poll_frame(cx).map_err(BodyError::from),
         };
         let Poll::Ready(frame) = polled else {
             ready!(this.clock.poll_expired(cx));
@@ -203,20 +214,42 @@ impl Body for ResponseBody {
                 None => (),
             }
         }
+        if let (None, Content::Tool(tool)) = (&frame, &mut this.content) {
+            tool.ended();
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Page(page) => page.is_end_stream(),
-            Content::Tool(body) => body.is_end_stream(),
+            Content::Tool(tool) => tool.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Page(page) => page.size_hint(),
-            Content::Tool(body) => body.size_hint(),
+            Content::Tool(tool) => tool.body.size_hint(),
+        }
+    }
+}
+
+// === impl ToolBody ===
+
+impl ToolBody {
+    fn ended(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for ToolBody {
+    fn drop(&mut self) {
+        // Nobody asks for the end of a body of which it is known beforehand.
+        if self.body.is_end_stream() {
+            self.ended();
         }
     }
 }

@@ -20,17 +20,20 @@ static PERMISSIONS: HeaderValue = HeaderValue::from_static("browsing-topics=()")
 
 /// Fields of one connection, whether `Connection` names them or not. `Trailer` is not one: it announces the fields
 /// after a body, which are passed on.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Fields by which a proxy speaks of the visitor. Only ours reach a tool. `Proxy` becomes `HTTP_PROXY` in CGI programs.
 const OURS: [&str; 14] = [
@@ -50,6 +53,22 @@ const OURS: [&str; 14] = [
     TOOL_FIELD,
 ];
 
+/// Whether a field is one of [`OURS`]. Many servers hand fields to programs as variables in which a hyphen and an
+/// underscore are the same, so that `X_Forwarded_Proto` would stand in for ours.
+fn is_ours(name: &str) -> bool {
+    let is_same = |(own, theirs): (u8, u8)| own == theirs || (own == b'-' && theirs == b'_');
+    let is_alike = |own: &&str| own.len() == name.len() && own.bytes().zip(name.bytes()).all(is_same);
+    name.starts_with(['f', 'p', 'x']) && OURS.iter().any(|own| is_alike(&own))
+}
+
+/// Removes the fields of which this holds: of most messages none, so that nothing is collected.
+fn strip(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
+    }
+}
+
 /// Removes the fields that belong to the connection on which the message came.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut named: Vec<HeaderName> = Vec::new();
@@ -60,9 +79,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &named {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    strip(headers, is_hop_by_hop);
 }
 
 /// Whether the client asks to speak the WebSocket protocol. No other protocol is switched to: an `h2c` upgrade would
@@ -89,11 +106,15 @@ pub(super) fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
+/// How many fields are put in at most.
+const ADDED: usize = 6;
+
 /// Makes a client's fields those of a request to a tool. `uri` is the path and query as sent, `port` the one that
 /// the client came to.
 pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16, uri: &str) {
     strip_hop_by_hop(headers);
-    strip_ours(headers);
+    strip(headers, is_ours);
+    headers.reserve(ADDED);
     // The front door itself answers an expectation, when it first reads the body.
     headers.remove(header::EXPECT);
     join_cookies(headers);
@@ -133,22 +154,6 @@ pub(super) fn explain(headers: &mut HeaderMap, reason: Reason) {
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS.clone());
     headers.append("permissions-policy", PERMISSIONS.clone());
-}
-
-fn strip_ours(headers: &mut HeaderMap) {
-    for name in OURS {
-        headers.remove(name);
-    }
-    // Many servers hand fields to programs as variables in which a hyphen and an underscore are the same, so that
-    // `X_Forwarded_Proto` would stand in for ours.
-    let alike: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().contains('_') && OURS.contains(&name.as_str().replace('_', "-").as_str()))
-        .cloned()
-        .collect();
-    for name in alike {
-        headers.remove(name);
-    }
 }
 
 /// Drops the cookies that a tool sets for other hosts than its own and those below it: a cookie for the whole domain

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::bodies::ResponseBody;
@@ -25,7 +25,7 @@ use super::tls::Tls;
 use super::{Door, plain, request};
 
 /// How many connections are open at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 20_000;
+pub(super) const CONNECTIONS: usize = 20_000;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -80,9 +80,8 @@ const NOBODY: Visitor = Visitor(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 /// Serves all sockets until the course changes, and then what is open as the course says.
 pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: watch::Receiver<Course>) -> Tunnels {
     let ((alive, mut all_gone), (tunnels, all_closed)) = (mpsc::channel(1), mpsc::channel(1));
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
-    let connections =
-        Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), visitor: NOBODY, free };
+    door.upstream.sweep();
+    let connections = Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), visitor: NOBODY };
     tokio::select! {
         _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
         _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
@@ -124,14 +123,13 @@ struct Connections {
     alive: mpsc::Sender<Infallible>,
     tunnels: Held,
     visitor: Visitor,
-    free: Arc<Semaphore>,
 }
 
 impl Connections {
     /// Accepts for ever.
     async fn accept(&self, listener: &TcpListener, tls: Option<&Tls>) {
         loop {
-            let Ok(permit) = self.free.clone().acquire_owned().await else { return };
+            let Ok(permit) = self.door.free.clone().acquire_owned().await else { return };
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub(super) handshake_failures: Counter,
     pub(super) retries: Counter,
     pub(super) limited: Family<KindLabel, Counter>,
+    /// Lines of the access log for which there was no room.
+    pub lost_lines: Counter,
     pub(super) table_changes: Counter,
     pub(super) watch_failures: Family<KindLabel, Counter>,
     pub(super) tools: Gauge,
@@ -67,6 +69,7 @@ impl Metrics {
             handshake_failures: Counter::default(),
             retries: Counter::default(),
             limited: Family::default(),
+            lost_lines: Counter::default(),
             table_changes: Counter::default(),
             watch_failures: Family::default(),
             tools: Gauge::default(),
@@ -87,6 +90,8 @@ impl Metrics {
         registry.register("tls_handshake_failures", "Connections that never became TLS", failures);
         registry.register("upstream_retries", "Requests sent to a second address", metrics.retries.clone());
         registry.register("limited", "Requests over the allowance of a visitor or a tool", metrics.limited.clone());
+        let lost = metrics.lost_lines.clone();
+        registry.register("access_log_lost", "Lines of the access log that were lost: its reader is too slow", lost);
         registry.register("table_changes", "Tables that replaced another", metrics.table_changes.clone());
         registry.register("watch_failures", "Lists and watches that failed", metrics.watch_failures.clone());
         registry.register("tools", "Tools in the table", metrics.tools.clone());

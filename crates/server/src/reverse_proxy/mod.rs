@@ -8,6 +8,7 @@
 //! collects a body.
 
 mod access;
+mod access_log;
 mod allowances;
 mod authority;
 mod bodies;
@@ -18,11 +19,13 @@ mod listener;
 mod metrics;
 mod pages;
 mod plain;
+mod pool;
 mod request;
 mod snapshot;
 pub mod tls;
 mod upstream;
 mod watch;
+mod workers;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,19 +38,23 @@ use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Index, Table};
 use hearth_core::{Domains, ToolName};
 use http::StatusCode;
+use tokio::sync::Semaphore;
 
 use self::allowances::Meters;
+pub use access_log::{AccessLog, Writer};
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
 pub use tls::{Tls, configuration};
 pub use upstream::Patience;
+pub use workers::{Sockets, Workers};
 
-/// All that answering a request needs. Made once, given to every connection.
+/// All that answering a request needs. Made once for each thread that serves, given to every connection.
 pub struct Door {
     table: tokio::sync::watch::Receiver<Arc<Table>>,
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
+    access_log: AccessLog,
     upstream: upstream::Upstream,
     limits: Limits,
     front_door: FrontDoor,
@@ -55,6 +62,8 @@ pub struct Door {
     tools: Meters<ToolName>,
     /// The port to which browsers come by TLS.
     port: u16,
+    /// How many more connections may be open.
+    free: Arc<Semaphore>,
 }
 
 /// What a request may have.
@@ -114,7 +123,47 @@ impl Door {
         let Followed { table, freshness } = followed;
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
-        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, tools, port })
+        let free = Arc::new(Semaphore::new(listener::CONNECTIONS));
+        let access_log = AccessLog::none();
+        Arc::new(Self {
+            table,
+            freshness,
+            metrics,
+            access_log,
+            upstream,
+            limits,
+            front_door,
+            visitors,
+            tools,
+            port,
+            free,
+        })
+    }
+
+    /// The same door with a log of its requests.
+    pub fn logging_to(&self, access_log: AccessLog) -> Arc<Self> {
+        Arc::new(Self { access_log, ..self.again() })
+    }
+
+    /// The same door for another thread, with connections to pods of its own.
+    fn beside(&self) -> Arc<Self> {
+        Arc::new(self.again())
+    }
+
+    fn again(&self) -> Self {
+        Self {
+            table: self.table.clone(),
+            freshness: self.freshness.clone(),
+            metrics: self.metrics.clone(),
+            access_log: self.access_log.clone(),
+            upstream: self.upstream.beside(),
+            limits: self.limits,
+            front_door: self.front_door.clone(),
+            visitors: self.visitors.clone(),
+            tools: self.tools.clone(),
+            port: self.port,
+            free: self.free.clone(),
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn handle(
     let field = || request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
     let host = request.uri().authority().map(http::uri::Authority::as_str).or_else(field);
     let host = host.filter(|_| refused.is_none()).unwrap_or_default();
-    let mut record = Record::new(door.metrics.clone(), &method, version, host, request.uri().path());
+    let mut record = Record::new(door.clone(), &method, version, host, request.uri().path());
     let answered = match refused {
         None => answer(&door, request, &mut record).await,
         Some(violation) => Err(Refusal(guard::status(violation), violation.sentence())),
@@ -201,7 +201,7 @@ async fn forward(
     record.set_status(response.status());
     headers::respond(response.headers_mut(), &visit.authority.host);
     *response.version_mut() = Version::HTTP_11;
-    Ok(Ok(response.map(|body| ResponseBody::of_tool(body, door.upstream.read_patience()))))
+    Ok(Ok(response.map(|body| ResponseBody::of_tool(body, answer.lease, door.upstream.read_patience()))))
 }
 
 /// A page that says why there is no answer of a tool: from the role that draws them or, while that is away, a plain one.
@@ -211,7 +211,7 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
         let outgoing = visit.asks_for_page(door.port, decision, reason);
         let answer = tokio::time::timeout(PAGE_PATIENCE, door.upstream.send(&backend, &outgoing)).await;
         if let Ok(Ok(answer)) = answer {
-            let mut response = answer.response.map(|body| ResponseBody::of_tool(body, PAGE_PATIENCE));
+            let mut response = answer.response.map(|body| ResponseBody::of_tool(body, answer.lease, PAGE_PATIENCE));
             headers::respond(response.headers_mut(), &visit.authority.host);
             headers::explain(response.headers_mut(), reason);
             return response;

@@ -1,35 +1,23 @@
 //! Sending a request to one of a service's addresses.
 //!
-//! Connections are HTTP/1.1, kept alive and shared. A request goes to another address only when nothing of it can
+//! Connections are HTTP/1.1 and kept alive (module `pool`). A request goes to another address only when nothing of it can
 //! have reached the first: its connection was refused or not made in time. A request that may be repeated (GET, HEAD,
 //! OPTIONS without a body) is also sent once more when a connection ended without an answer, which is what a server
 //! does that closes an idle connection in the same moment.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hearth_core::route::{Backend, Reason};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::bodies::{Upload, UploadBody};
+use super::pool::{Error, Lease, Pool};
 
 /// How many addresses are tried for one request.
 const ATTEMPTS: usize = 3;
-
-/// How long an unused connection to a pod is kept.
-const IDLE: Duration = Duration::from_secs(55);
-
-/// How many unused connections to one pod are kept.
-const IDLE_CONNECTIONS: usize = 64;
-
-/// The most that is buffered of a pod's head or body on one connection.
-const BUFFER: usize = 256 * 1024;
 
 /// How long things may take with a tool's pod.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +30,7 @@ pub struct Patience {
 
 /// The connections to pods.
 pub(super) struct Upstream {
-    client: Client<HttpConnector, UploadBody>,
+    pool: Pool,
     patience: Patience,
     turn: AtomicUsize,
 }
@@ -71,6 +59,8 @@ pub(super) enum Failure {
 /// An answer, and how many addresses had been tried in vain before.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
+    /// The connection on which its body comes.
+    pub(super) lease: Lease,
     pub(super) retries: u64,
 }
 
@@ -83,18 +73,17 @@ impl Default for Patience {
 impl Upstream {
     /// No connections yet.
     pub(super) fn new(patience: Patience) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(patience.connect));
-        connector.set_nodelay(true);
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_max_buf_size(BUFFER)
-            .set_host(false)
-            .build(connector);
-        Self { client, patience, turn: AtomicUsize::new(0) }
+        Self { pool: Pool::new(patience.connect), patience, turn: AtomicUsize::new(0) }
+    }
+
+    /// One with connections of its own, for another thread.
+    pub(super) fn beside(&self) -> Self {
+        Self::new(self.patience)
+    }
+
+    /// Has unused connections closed after a while. Called once, where the door serves.
+    pub(super) fn sweep(&self) {
+        self.pool.sweep();
     }
 
     /// How long a tool may take between two pieces of its answer.
@@ -111,10 +100,9 @@ impl Upstream {
         // A single address gets a second attempt only for a connection that ended in the moment it was used.
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
-            let request = outgoing.to(*address).ok_or(Failure::Tool(Reason::Unavailable))?;
-            let answer = tokio::time::timeout(self.patience.read, self.client.request(request)).await;
-            let error = match answer {
-                Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
+            let sent = self.pool.send(*address, outgoing.request());
+            let error = match tokio::time::timeout(self.patience.read, sent).await {
+                Ok(Ok((response, lease))) => return Ok(Answer { response, lease, retries: attempt as u64 }),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
             };
@@ -125,11 +113,13 @@ impl Upstream {
             if outgoing.upload.was_too_slow() {
                 return Err(Failure::TooSlow);
             }
-            if is_of_the_body(&error) {
+            let is_unconnected = matches!(error, Error::Connect(_));
+            // The client's body could not be read.
+            if matches!(error, Error::Http(error) if error.is_user()) {
                 return Err(Failure::Broken);
             }
-            reason = if error.is_connect() { Reason::Unreachable } else { Reason::BrokenAnswer };
-            let unsent = error.is_connect() && outgoing.upload.is_untouched() && addresses.len() > 1;
+            reason = if is_unconnected { Reason::Unreachable } else { Reason::BrokenAnswer };
+            let unsent = is_unconnected && outgoing.upload.is_untouched() && addresses.len() > 1;
             if !unsent && !std::mem::take(&mut may_repeat) {
                 break;
             }
@@ -139,26 +129,18 @@ impl Upstream {
 }
 
 impl Outgoing {
-    fn to(&self, address: SocketAddr) -> Option<Request<UploadBody>> {
-        let authority = Authority::try_from(address.to_string()).ok()?;
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(self.path.clone());
+    fn request(&self) -> Request<UploadBody> {
         let mut request = Request::new(self.upload.attempt());
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri.build().ok()?;
+        *request.uri_mut() = Uri::from(self.path.clone());
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.headers.clone();
-        Some(request)
+        request
     }
 }
 
 fn may_be_repeated(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-/// Whether sending failed because the client's body could not be read.
-fn is_of_the_body(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
-    source.is_some_and(hyper::Error::is_user)
 }
 
 /// An error with everything that caused it, in one line.

@@ -18,6 +18,9 @@ use crate::{Host, ToolName};
 /// Who writes the `EndpointSlice`s that are believed. Tools may only read them; this says so a second time.
 const ENDPOINT_CONTROLLERS: &[&str] = &["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
+/// How an Ingress named its class before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
 /// The kinds of objects that shape the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
@@ -80,10 +83,10 @@ pub struct PathFact {
     pub path: String,
     /// Whether the path must be equal; else it is a prefix by segments.
     pub exact: bool,
-    /// The name of the service.
+    /// The name of the service; empty where it leads to something else (a `resource`).
     pub service: String,
-    /// The port of the service.
-    pub port: PortRef,
+    /// The port of the service. Without one the path has no answer, but a shorter path does not get its requests.
+    pub port: Option<PortRef>,
 }
 
 /// A port of a service, by name or number.
@@ -100,6 +103,9 @@ pub enum PortRef {
 pub struct ServiceFact {
     /// Its TCP ports.
     pub ports: Vec<PortFact>,
+    /// Whether the first of its address families is IPv6. Of a pod with two addresses, that family's is dialled.
+    #[serde(default)]
+    pub prefers_ipv6: bool,
 }
 
 /// A TCP port with its name; the only port of a service may have the empty name.
@@ -209,8 +215,11 @@ impl Source for networking::Ingress {
 
     fn fact(&self) -> Option<Fact> {
         let spec = self.spec.as_ref()?;
-        let old_annotation = self.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/ingress.class"));
-        if spec.ingress_class_name.as_ref().or(old_annotation).is_some_and(|class| class != INGRESS_CLASS) {
+        // The API asks that the annotation be honoured wherever it is present, though it is long deprecated. One
+        // without any class is from before there was a default, which is ours.
+        let annotations = self.metadata.annotations.as_ref();
+        let annotation = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).filter(|class| !class.is_empty());
+        if annotation.or(spec.ingress_class_name.as_ref()).is_some_and(|class| class != INGRESS_CLASS) {
             return None;
         }
         let mut paths = Vec::new();
@@ -238,11 +247,13 @@ impl Source for core::Service {
     fn fact(&self) -> Option<Fact> {
         let spec = self.spec.as_ref()?;
         if spec.type_.as_deref() == Some("ExternalName") {
-            return Some(Fact::Service(ServiceFact { ports: Vec::new() }));
+            // Its name would be resolved to whatever its writer pleases.
+            return Some(Fact::Service(ServiceFact { ports: Vec::new(), prefers_ipv6: false }));
         }
         let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
         let ports = ports.filter_map(|port| port_fact(port.name.as_deref(), Some(port.port))).collect();
-        Some(Fact::Service(ServiceFact { ports }))
+        let prefers_ipv6 = spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6");
+        Some(Fact::Service(ServiceFact { ports, prefers_ipv6 }))
     }
 }
 
@@ -287,21 +298,23 @@ impl Source for discovery::EndpointSlice {
 }
 
 fn path_fact(host: &Host, path: &networking::HTTPIngressPath) -> Option<PathFact> {
-    let service = path.backend.service.as_ref()?;
-    let port = service.port.as_ref()?;
-    let port = match (&port.name, port.number) {
-        (Some(name), _) => PortRef::Name(name.clone()),
-        (None, Some(number)) => PortRef::Number(u16::try_from(number).ok()?),
-        (None, None) => return None,
-    };
     let text = path.path.as_deref().filter(|text| !text.is_empty()).unwrap_or("/");
+    let service = path.backend.service.as_ref();
     text.starts_with('/').then(|| PathFact {
         host: host.clone(),
         path: text.to_owned(),
         exact: path.path_type == "Exact",
-        service: service.name.clone(),
-        port,
+        service: service.map(|service| service.name.clone()).unwrap_or_default(),
+        port: service.and_then(|service| service.port.as_ref()).and_then(port_ref),
     })
+}
+
+fn port_ref(port: &networking::ServiceBackendPort) -> Option<PortRef> {
+    match (&port.name, port.number) {
+        (Some(name), _) => Some(PortRef::Name(name.clone())),
+        (None, Some(number)) => Some(PortRef::Number(u16::try_from(number).ok()?)),
+        (None, None) => None,
+    }
 }
 
 fn port_fact(name: Option<&str>, number: Option<i32>) -> Option<PortFact> {

@@ -108,7 +108,7 @@ impl Index {
         let Some(known) = self.tools.get(tool) else { return };
         let mut backends = Backends { tool, known, made: HashMap::new() };
         let is_fallback = tool.as_str() == names::FOUROHFOUR && known.namespace.is_some();
-        let fallback = is_fallback.then(|| backends.get(names::FOUROHFOUR, &PortRef::Number(names::WEB_PORT)));
+        let fallback = is_fallback.then(|| backends.get(names::FOUROHFOUR, Some(&PortRef::Number(names::WEB_PORT))));
         let fallback = fallback.filter(|backend| !backend.addresses.is_empty());
         let routes = known.namespace.as_ref().map(|namespace| {
             let hosts = if namespace.disabled { Vec::new() } else { backends.hosts(self.table.domains()) };
@@ -176,14 +176,18 @@ impl Known {
     }
 
     /// The addresses of a port of a service: those that are ready or, without one, those that end but still serve.
+    ///
+    /// Of two families the service's first is taken, so that a pod with an address of each is in the list once and a
+    /// second attempt goes to another pod. Hints for zones and nodes are for those that are in one: the front door is
+    /// in none, and the API has whoever is in none take every address. Traffic policies and affinity are orders to
+    /// the service's own address, which is not dialled.
     fn addresses(&self, service: &str, port: &PortRef) -> Vec<SocketAddr> {
         let is_meant = |known: &&PortFact| match port {
             PortRef::Name(name) => known.name == *name,
             PortRef::Number(number) => known.number == *number,
         };
-        let Some(port) = self.services.get(service).and_then(|known| known.ports.iter().find(is_meant)) else {
-            return Vec::new();
-        };
+        let Some(known) = self.services.get(service) else { return Vec::new() };
+        let Some(port) = known.ports.iter().find(is_meant) else { return Vec::new() };
         let slices = || self.slices.values().filter(|slice| slice.service == service);
         let pick = |of: fn(&SliceFact) -> &Vec<IpAddr>| {
             let mut found: Vec<SocketAddr> = Vec::new();
@@ -195,6 +199,9 @@ impl Known {
             // While slices are rewritten, an address may be in two of them.
             found.sort_unstable();
             found.dedup();
+            if found.iter().any(|address| address.is_ipv6() == known.prefers_ipv6) {
+                found.retain(|address| address.is_ipv6() == known.prefers_ipv6);
+            }
             found
         };
         let ready = pick(|slice| &slice.ready);
@@ -206,14 +213,15 @@ impl Known {
 struct Backends<'a> {
     tool: &'a ToolName,
     known: &'a Known,
-    made: HashMap<(String, PortRef), Arc<Backend>>,
+    made: HashMap<(String, Option<PortRef>), Arc<Backend>>,
 }
 
 impl Backends<'_> {
-    fn get(&mut self, service: &str, port: &PortRef) -> Arc<Backend> {
+    fn get(&mut self, service: &str, port: Option<&PortRef>) -> Arc<Backend> {
         let (tool, known) = (self.tool, self.known);
-        let make = || Arc::new(Backend { tool: tool.clone(), addresses: known.addresses(service, port) });
-        self.made.entry((service.to_owned(), port.clone())).or_insert_with(make).clone()
+        let addresses = || port.map(|port| known.addresses(service, port)).unwrap_or_default();
+        let make = || Arc::new(Backend { tool: tool.clone(), addresses: addresses() });
+        self.made.entry((service.to_owned(), port.cloned())).or_insert_with(make).clone()
     }
 
     /// The routes of every host that is the tool's own and named by an Ingress.
@@ -233,7 +241,7 @@ impl Backends<'_> {
             for path in paths {
                 let matcher = Matcher::new(&path.path, path.exact);
                 if routes.iter().all(|route| route.matcher != matcher) {
-                    routes.push(Route { matcher, backend: self.get(&path.service, &path.port) });
+                    routes.push(Route { matcher, backend: self.get(&path.service, path.port.as_ref()) });
                 }
             }
             routes.sort_by_key(|route| route.matcher.precedence());

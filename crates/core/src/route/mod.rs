@@ -11,9 +11,10 @@
 //! - Only addresses from `EndpointSlice`s that the endpoint controllers wrote are ever candidates.
 //! - A change costs what changed: the sub-table of one tool, and the list of the tools that share its shard.
 //!
-//! What Ingress v1 leaves open is decided so: `ImplementationSpecific` is `Prefix`; a rule without a host and a
-//! `defaultBackend` route nothing, because admission refuses them; several Ingresses of a tool are read in the order
-//! of their creation, then of their names, and the first of two equal paths wins.
+//! What Ingress v1 leaves open is decided so: `ImplementationSpecific` is `Prefix`; a rule without a host, one with a
+//! wildcard and a `defaultBackend` route nothing, because admission refuses them; several Ingresses of a tool are read
+//! in the order of their creation, then of their names, and the first of two equal paths wins. The table in
+//! `tests/ingress.rs` has a row for everything that the API's documentation says.
 //!
 //! It never reads a clock, never dials, and never keeps an object whole.
 

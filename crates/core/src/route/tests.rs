@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::host::Domains;
 
+mod ingress;
+
 /// A cluster that is put together a tool at a time.
 struct Fixture {
     index: Index,

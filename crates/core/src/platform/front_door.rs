@@ -22,6 +22,9 @@ pub struct FrontDoor {
     pub unlimited_visitors: Vec<IpNet>,
     /// Tools that are not limited.
     pub unlimited_tools: Vec<ToolName>,
+    /// Tools whose Ingress rules for the legacy host count, so that they are served below `/<tool>/` there instead of
+    /// being redirected. All of them share one origin: `docs/security.md` says what that means.
+    pub legacy_tools: Vec<ToolName>,
 }
 
 impl FrontDoor {
@@ -52,6 +55,7 @@ impl Default for FrontDoor {
             tool: Allowance { per_second: 1000, burst: 2000, at_once: 1000 },
             unlimited_visitors: Vec::new(),
             unlimited_tools: Vec::new(),
+            legacy_tools: Vec::new(),
         }
     }
 }
@@ -73,6 +77,9 @@ mod tests {
         ] {
             assert_eq!(door.limits_visitor(address.parse().unwrap()), limited, "{address}");
         }
+        assert!(door.legacy_tools.is_empty(), "the legacy host only redirects, unless an operator says otherwise");
+        let door: FrontDoor = toml::from_str(&format!("{text}\nlegacy_tools = ['old-tool']")).unwrap();
+        assert_eq!(door.legacy_tools, ["old-tool".parse().unwrap()]);
         assert!(!door.limits_tool(&"wikibot".parse().unwrap()) && door.limits_tool(&"other".parse().unwrap()));
         assert!(toml::from_str::<FrontDoor>("unlimited_visitors = ['192.0.2.0']").is_err());
         let none: FrontDoor = toml::from_str("visitor = { per_second = 0, burst = 1, at_once = 1 }").unwrap();

@@ -3,7 +3,8 @@
 //! These types are also the format of the proxy's snapshot, so a field is only ever added with a default.
 //! Whatever cannot be read is left out: it routes nothing.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -12,7 +13,8 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{INGRESS_CLASS, annotation};
+use super::grid::{self, GridRoute, MANAGED_BY};
+use crate::names::{GRID_NAMESPACE, INGRESS_CLASS, annotation};
 use crate::{Host, ToolName};
 
 /// Who writes the `EndpointSlice`s that are believed. Tools may only read them; this says so a second time.
@@ -56,6 +58,8 @@ pub enum Fact {
     Service(ServiceFact),
     /// Addresses of a service.
     EndpointSlice(SliceFact),
+    /// A web service on the grid.
+    Grid(GridFact),
 }
 
 /// Of a namespace.
@@ -130,6 +134,15 @@ pub struct SliceFact {
     pub draining: Vec<IpAddr>,
 }
 
+/// Of a route to the grid, which is an `EndpointSlice` too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridFact {
+    /// Where the web service listens.
+    pub address: SocketAddr,
+    /// Whether its job runs.
+    pub ready: bool,
+}
+
 /// An object of the Kubernetes API from which an [`Entry`] is read.
 pub trait Source {
     /// Its kind.
@@ -144,14 +157,14 @@ pub trait Source {
     /// What it says; nothing where it does not concern the front door.
     fn fact(&self) -> Option<Fact>;
 
-    /// The object's name; empty for one without.
-    fn name(&self) -> &str {
-        self.meta().name.as_deref().unwrap_or_default()
+    /// What tells the object from others of its kind and tool; empty for one without a name.
+    fn name(&self) -> Cow<'_, str> {
+        self.meta().name.as_deref().unwrap_or_default().into()
     }
 
     /// The object as the index takes it, where it is a tool's and concerns the front door.
     fn entry(&self) -> Option<Entry> {
-        Some(Entry { tool: self.tool()?, name: self.name().to_owned(), fact: self.fact()? })
+        Some(Entry { tool: self.tool()?, name: self.name().into_owned(), fact: self.fact()? })
     }
 }
 
@@ -162,7 +175,7 @@ impl Fact {
             Self::Namespace(_) => Kind::Namespace,
             Self::Ingress(_) => Kind::Ingress,
             Self::Service(_) => Kind::Service,
-            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::EndpointSlice(_) | Self::Grid(_) => Kind::EndpointSlice,
         }
     }
 }
@@ -265,14 +278,27 @@ impl Source for discovery::EndpointSlice {
     }
 
     fn tool(&self) -> Option<ToolName> {
+        if grid::is_on_grid(self) {
+            return self.metadata.name.as_deref()?.parse().ok();
+        }
         ToolName::of_namespace(self.metadata.namespace.as_deref()?)
     }
 
+    /// A slice of the tool's own may have the name of its route to the grid; no name has a slash in it.
+    fn name(&self) -> Cow<'_, str> {
+        match self.metadata.name.as_deref().unwrap_or_default() {
+            name if grid::is_on_grid(self) => format!("{GRID_NAMESPACE}/{name}").into(),
+            name => name.into(),
+        }
+    }
+
     fn fact(&self) -> Option<Fact> {
+        if grid::is_on_grid(self) {
+            let GridRoute { address, ready, .. } = GridRoute::of_slice(self).ok()?;
+            return Some(Fact::Grid(GridFact { address, ready }));
+        }
         let label = |name: &str| self.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-        if !label("endpointslice.kubernetes.io/managed-by")
-            .is_some_and(|by| ENDPOINT_CONTROLLERS.contains(&by.as_str()))
-        {
+        if !label(MANAGED_BY).is_some_and(|by| ENDPOINT_CONTROLLERS.contains(&by.as_str())) {
             return None;
         }
         let service = label("kubernetes.io/service-name")?.clone();

@@ -8,11 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::facts::{
-    Entry, Fact, IngressFact, Kind, NamespaceFact, PathFact, PortFact, PortRef, ServiceFact, SliceFact,
+    Entry, Fact, GridFact, IngressFact, Kind, NamespaceFact, PathFact, PortFact, PortRef, ServiceFact, SliceFact,
 };
-use super::path::Matcher;
-use super::table::{Backend, Route, Table, ToolRoutes};
-use crate::host::{Domains, Place};
+use super::path::{self, Matcher};
+use super::table::{Backend, Route, Served, Table, ToolRoutes};
+use crate::host::Place;
 use crate::{Host, ToolName, names};
 
 /// A change of what is known of the cluster.
@@ -40,12 +40,13 @@ struct Known {
     ingresses: BTreeMap<String, IngressFact>,
     services: BTreeMap<String, ServiceFact>,
     slices: BTreeMap<String, SliceFact>,
+    grid: Option<(String, GridFact)>,
 }
 
 impl Index {
     /// An index that knows nothing.
-    pub fn new(domains: Domains) -> Self {
-        Self { tools: HashMap::new(), table: Table::empty(domains) }
+    pub fn new(served: impl Into<Served>) -> Self {
+        Self { tools: HashMap::new(), table: Table::empty(served) }
     }
 
     /// Takes a change. Returns whether anything is different now.
@@ -111,7 +112,7 @@ impl Index {
         let fallback = is_fallback.then(|| backends.get(names::FOUROHFOUR, Some(&PortRef::Number(names::WEB_PORT))));
         let fallback = fallback.filter(|backend| !backend.addresses.is_empty());
         let routes = known.namespace.as_ref().map(|namespace| {
-            let hosts = if namespace.disabled { Vec::new() } else { backends.hosts(self.table.domains()) };
+            let hosts = if namespace.disabled { Vec::new() } else { backends.hosts(self.table.served()) };
             ToolRoutes { name: tool.clone(), hosts }
         });
         self.table.put(tool, routes, fallback);
@@ -141,6 +142,12 @@ impl Known {
             Fact::Ingress(fact) => put(&mut self.ingresses, entry.name, fact),
             Fact::Service(fact) => put(&mut self.services, entry.name, fact),
             Fact::EndpointSlice(fact) => put(&mut self.slices, entry.name, fact),
+            Fact::Grid(fact) => {
+                let new = Some((entry.name, fact));
+                let changed = self.grid != new;
+                self.grid = new;
+                changed
+            }
         }
     }
 
@@ -149,7 +156,10 @@ impl Known {
             Kind::Namespace => self.namespace.take().is_some(),
             Kind::Ingress => self.ingresses.remove(name).is_some(),
             Kind::Service => self.services.remove(name).is_some(),
-            Kind::EndpointSlice => self.slices.remove(name).is_some(),
+            Kind::EndpointSlice => {
+                let on_grid = self.grid.take_if(|(own, _)| own == name).is_some();
+                on_grid || self.slices.remove(name).is_some()
+            }
         }
     }
 
@@ -158,7 +168,7 @@ impl Known {
             Kind::Namespace => self.namespace.iter().map(|_| tool.namespace()).collect(),
             Kind::Ingress => self.ingresses.keys().cloned().collect(),
             Kind::Service => self.services.keys().cloned().collect(),
-            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::EndpointSlice => self.grid.iter().map(|(name, _)| name).chain(self.slices.keys()).cloned().collect(),
         }
     }
 
@@ -167,12 +177,17 @@ impl Known {
         let ingresses = self.ingresses.iter().map(|(name, fact)| (name.clone(), Fact::Ingress(fact.clone())));
         let services = self.services.iter().map(|(name, fact)| (name.clone(), Fact::Service(fact.clone())));
         let slices = self.slices.iter().map(|(name, fact)| (name.clone(), Fact::EndpointSlice(fact.clone())));
-        let facts = namespace.chain(ingresses).chain(services).chain(slices);
+        let grid = self.grid.iter().map(|(name, fact)| (name.clone(), Fact::Grid(fact.clone())));
+        let facts = namespace.chain(ingresses).chain(services).chain(slices).chain(grid);
         facts.map(|(name, fact)| Entry { tool: tool.clone(), name, fact })
     }
 
     fn is_empty(&self) -> bool {
-        self.namespace.is_none() && self.ingresses.is_empty() && self.services.is_empty() && self.slices.is_empty()
+        self.namespace.is_none()
+            && self.ingresses.is_empty()
+            && self.services.is_empty()
+            && self.slices.is_empty()
+            && self.grid.is_none()
     }
 
     /// The addresses of a port of a service: those that are ready or, without one, those that end but still serve.
@@ -220,18 +235,33 @@ impl Backends<'_> {
     fn get(&mut self, service: &str, port: Option<&PortRef>) -> Arc<Backend> {
         let (tool, known) = (self.tool, self.known);
         let addresses = || port.map(|port| known.addresses(service, port)).unwrap_or_default();
-        let make = || Arc::new(Backend { tool: tool.clone(), addresses: addresses() });
+        let make = || Arc::new(Backend { tool: tool.clone(), addresses: addresses(), on_grid: false });
         self.made.entry((service.to_owned(), port.cloned())).or_insert_with(make).clone()
     }
 
-    /// The routes of every host that is the tool's own and named by an Ingress.
-    fn hosts(&mut self, domains: &Domains) -> Vec<(Host, Vec<Route>)> {
+    /// The routes of every host that is the tool's own: all to the grid where it has registered there, else those
+    /// that its Ingresses name.
+    fn hosts(&mut self, served: &Served) -> Vec<(Host, Vec<Route>)> {
+        let Served { domains, legacy_tools } = served;
+        let on_legacy = legacy_tools.contains(self.tool);
+        if let Some((_, GridFact { address, ready })) = &self.known.grid {
+            let addresses = ready.then_some(*address).into_iter().collect();
+            let backend = Arc::new(Backend { tool: self.tool.clone(), addresses, on_grid: true });
+            let all = |path: &str| vec![Route { matcher: Matcher::new(path, false), backend: backend.clone() }];
+            let legacy = on_legacy.then(|| (domains.legacy.clone(), all(&format!("/{}", self.tool))));
+            return domains.hosts_of(self.tool).into_iter().map(|host| (host, all("/"))).chain(legacy).collect();
+        }
         let mut ingresses: Vec<_> = self.known.ingresses.iter().collect();
         // One without a time is not in the API yet, so it comes last.
         ingresses.sort_by_key(|(name, ingress)| (ingress.created.is_none(), ingress.created, *name));
         let mut hosts: BTreeMap<&Host, Vec<&PathFact>> = BTreeMap::new();
         for path in ingresses.iter().flat_map(|(_, ingress)| &ingress.paths) {
-            if matches!(domains.place(&path.host), Place::Tool(owner) if owner == *self.tool) {
+            let is_own = match domains.place(&path.host) {
+                Place::Tool(owner) => owner == *self.tool,
+                Place::Legacy => on_legacy && path::split_first(&path.path).0 == self.tool.as_str(),
+                Place::Apex | Place::Elsewhere => false,
+            };
+            if is_own {
                 hosts.entry(&path.host).or_default().push(path);
             }
         }

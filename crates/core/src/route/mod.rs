@@ -8,7 +8,9 @@
 //! - A route leads to the tool whose host it is. Only objects of namespace `tool-<t>` shape the sub-table of `<t>`,
 //!   and an Ingress counts for the hosts that [`Domains::place`](crate::Domains::place) gives to `<t>`, the same
 //!   function that admission calls. An Ingress in `tool-a` for the host of `b` routes nothing.
-//! - Only addresses from `EndpointSlice`s that the endpoint controllers wrote are ever candidates.
+//! - Only addresses from `EndpointSlice`s that the endpoint controllers wrote are ever candidates, or the registrar in
+//!   the namespace where nobody else may ([`grid`]).
+//! - A grid webservice that has registered goes first, with all hosts and paths of its tool; then its Ingresses.
 //! - A change costs what changed: the sub-table of one tool, and the list of the tools that share its shard.
 //!
 //! What Ingress v1 leaves open is decided so: `ImplementationSpecific` is `Prefix`; a rule without a host, one with a
@@ -19,6 +21,7 @@
 //! It never reads a clock, never dials, and never keeps an object whole.
 
 pub mod facts;
+pub mod grid;
 mod index;
 pub mod path;
 pub mod reason;
@@ -27,7 +30,7 @@ mod table;
 pub use facts::{Entry, Kind, Source};
 pub use index::{Change, Index};
 pub use reason::Reason;
-pub use table::{Backend, Decision, Table};
+pub use table::{Backend, Decision, Served, Table};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The immutable table, and the decision where a request goes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,10 +12,19 @@ use crate::{ToolName, names};
 /// 100,000 tools it copies some 650 pointers instead of 100,000.
 const SHARDS: usize = 256;
 
+/// What a table serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The domains.
+    pub domains: Domains,
+    /// Tools that are served below `/<tool>/` of the legacy host, as far as their Ingresses name it.
+    pub legacy_tools: BTreeSet<ToolName>,
+}
+
 /// Where requests go, for every tool of the platform. Cloning it copies pointers only.
 #[derive(Clone, Debug)]
 pub struct Table {
-    domains: Arc<Domains>,
+    served: Arc<Served>,
     /// The lists are sorted by name: a look-up costs the same whatever names a client thinks up.
     shards: Vec<Arc<Vec<Arc<ToolRoutes>>>>,
     fallback: Option<Arc<Backend>>,
@@ -56,6 +66,9 @@ pub struct Backend {
     pub tool: ToolName,
     /// What may be dialled; sorted, each once.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it runs on the grid, where nobody but the registrar knows whose an address is. From a stale table it is
+    /// never dialled, by whomsoever: the answer is 503.
+    pub on_grid: bool,
 }
 
 /// The sub-table of a tool.
@@ -75,8 +88,8 @@ pub(super) struct Route {
 
 impl Table {
     /// A table without tools.
-    pub fn empty(domains: Domains) -> Self {
-        Self { domains: Arc::new(domains), shards: vec![Arc::default(); SHARDS], fallback: None, tools: 0 }
+    pub fn empty(served: impl Into<Served>) -> Self {
+        Self { served: Arc::new(served.into()), shards: vec![Arc::default(); SHARDS], fallback: None, tools: 0 }
     }
 
     /// Where a request for `path` (as sent, without the query) on `host` goes.
@@ -95,7 +108,12 @@ impl Table {
 
     /// The domains that the table serves.
     pub fn domains(&self) -> &Domains {
-        &self.domains
+        &self.served.domains
+    }
+
+    /// What the table serves.
+    pub(super) fn served(&self) -> &Arc<Served> {
+        &self.served
     }
 
     /// How many tools there are.
@@ -109,10 +127,10 @@ impl Table {
     }
 
     fn read(&self, host: &Host, path: &str) -> Decision {
-        match self.domains.place(host) {
+        match self.domains().place(host) {
             Place::Apex => Decision::Apex,
             Place::Elsewhere => Decision::Elsewhere,
-            Place::Legacy => self.legacy(path),
+            Place::Legacy => self.legacy(host, path),
             Place::Tool(tool) => match self.tool(&tool) {
                 Some(routes) => routes.route(host, path),
                 None => Decision::UnknownTool(tool),
@@ -120,18 +138,15 @@ impl Table {
         }
     }
 
-    fn legacy(&self, path: &str) -> Decision {
+    fn legacy(&self, host: &Host, path: &str) -> Decision {
         let (first, rest) = path::split_first(path);
         if first.is_empty() {
             return Decision::Apex;
         }
-        match first.parse::<ToolName>() {
-            Ok(tool) if self.knows(&tool) => {
-                Decision::Redirect { host: self.domains.host_of(&tool), path: rest.to_owned(), tool }
-            }
-            Ok(tool) => Decision::UnknownTool(tool),
-            Err(_) => Decision::Elsewhere,
-        }
+        let Ok(tool) = first.parse::<ToolName>() else { return Decision::Elsewhere };
+        let Some(routes) = self.tool(&tool) else { return Decision::UnknownTool(tool) };
+        let moved = || Decision::Redirect { host: self.domains().host_of(&tool), path: rest.to_owned(), tool };
+        routes.find(host, path).map_or_else(moved, |route| routes.decide(route))
     }
 
     fn tool(&self, name: &ToolName) -> Option<&ToolRoutes> {
@@ -193,12 +208,29 @@ impl Decision {
 
 impl ToolRoutes {
     fn route(&self, host: &Host, path: &str) -> Decision {
-        let routes = self.hosts.iter().find(|(own, _)| own == host).map(|(_, routes)| routes);
-        match routes.and_then(|routes| routes.iter().find(|route| route.matcher.matches(path))) {
-            Some(route) if route.backend.addresses.is_empty() => Decision::Unavailable(self.name.clone()),
-            Some(route) => Decision::Endpoints(route.backend.clone()),
-            None => Decision::NoWebService(self.name.clone()),
+        let route = self.find(host, path);
+        route.map_or_else(|| Decision::NoWebService(self.name.clone()), |route| self.decide(route))
+    }
+
+    fn find(&self, host: &Host, path: &str) -> Option<&Route> {
+        let (_, routes) = self.hosts.iter().find(|(own, _)| own == host)?;
+        routes.iter().find(|route| route.matcher.matches(path))
+    }
+
+    fn decide(&self, route: &Route) -> Decision {
+        if route.backend.addresses.is_empty() {
+            return Decision::Unavailable(self.name.clone());
         }
+        Decision::Endpoints(route.backend.clone())
+    }
+}
+
+// === impl Served ===
+
+impl From<Domains> for Served {
+    /// The legacy host redirects, for all tools.
+    fn from(domains: Domains) -> Self {
+        Self { domains, legacy_tools: BTreeSet::new() }
     }
 }
 

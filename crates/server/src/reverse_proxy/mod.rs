@@ -19,6 +19,7 @@ mod metrics;
 mod pages;
 mod plain;
 mod request;
+mod shared_origin;
 mod snapshot;
 pub mod tls;
 mod upstream;
@@ -31,9 +32,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use hearth_core::ToolName;
 use hearth_core::platform::FrontDoor;
-use hearth_core::route::{Index, Table};
-use hearth_core::{Domains, ToolName};
+use hearth_core::route::{Index, Served, Table};
 use http::StatusCode;
 
 use self::allowances::Meters;
@@ -125,14 +126,14 @@ impl Follower {
     /// [`Follower::run`].
     pub fn new(
         client: kube::Client,
-        domains: Domains,
+        served: impl Into<Served>,
         state: Option<PathBuf>,
         stale_after: Duration,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Self, Followed)> {
         let store = state.map(snapshot::Store::open).transpose()?;
         let freshness = Arc::new(Freshness::new(stale_after));
-        let mut index = Index::new(domains);
+        let mut index = Index::new(served);
         if let Some(snapshot) = store.as_ref().and_then(snapshot::Store::load) {
             snapshot.restore(&mut index, &freshness);
         }

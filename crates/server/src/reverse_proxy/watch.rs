@@ -241,7 +241,7 @@ fn set<K: Source>(object: &K) -> Option<Change> {
 }
 
 fn remove<K: Source>(object: &K) -> Option<Change> {
-    Some(Change::Remove(K::KIND, object.tool()?, object.name().to_owned()))
+    Some(Change::Remove(K::KIND, object.tool()?, object.name().into_owned()))
 }
 
 fn seen<K: Source>(object: &K) -> Option<String> {

@@ -16,6 +16,7 @@ mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
 mod proxy_handover;
+mod proxy_legacy;
 mod proxy_watch;
 mod registry_auth;
 mod signer;

@@ -119,6 +119,19 @@ pub struct PortFact {
     pub name: String,
     /// The number: of a Service what clients name, of an `EndpointSlice` what is dialled.
     pub number: u16,
+    /// What is spoken there, as a Service says.
+    #[serde(default, skip_serializing_if = "Protocol::is_http1")]
+    pub protocol: Protocol,
+}
+
+/// What a web service speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1, as nearly all do, with WebSockets.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on.
+    H2c,
 }
 
 /// Of an `EndpointSlice`.
@@ -165,6 +178,18 @@ pub trait Source {
     /// The object as the index takes it, where it is a tool's and concerns the front door.
     fn entry(&self) -> Option<Entry> {
         Some(Entry { tool: self.tool()?, name: self.name().into_owned(), fact: self.fact()? })
+    }
+}
+
+impl Protocol {
+    /// What the `appProtocol` of a port means. `kubernetes.io/ws` is HTTP/1.1 to begin with; so are names that somebody
+    /// else gave a meaning.
+    pub fn of_port(app_protocol: Option<&str>) -> Self {
+        if app_protocol == Some("kubernetes.io/h2c") { Self::H2c } else { Self::Http1 }
+    }
+
+    fn is_http1(&self) -> bool {
+        *self == Self::Http1
     }
 }
 
@@ -264,7 +289,11 @@ impl Source for core::Service {
             return Some(Fact::Service(ServiceFact { ports: Vec::new(), prefers_ipv6: false }));
         }
         let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
-        let ports = ports.filter_map(|port| port_fact(port.name.as_deref(), Some(port.port))).collect();
+        let ports = ports.filter_map(|port| {
+            let fact = port_fact(port.name.as_deref(), Some(port.port))?;
+            Some(PortFact { protocol: Protocol::of_port(port.app_protocol.as_deref()), ..fact })
+        });
+        let ports = ports.collect();
         let prefers_ipv6 = spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6");
         Some(Fact::Service(ServiceFact { ports, prefers_ipv6 }))
     }
@@ -345,7 +374,7 @@ fn port_ref(port: &networking::ServiceBackendPort) -> Option<PortRef> {
 
 fn port_fact(name: Option<&str>, number: Option<i32>) -> Option<PortFact> {
     let number = u16::try_from(number?).ok().filter(|number| *number != 0)?;
-    Some(PortFact { name: name.unwrap_or_default().to_owned(), number })
+    Some(PortFact { name: name.unwrap_or_default().to_owned(), number, protocol: Protocol::Http1 })
 }
 
 fn is_tcp(protocol: Option<&str>) -> bool {

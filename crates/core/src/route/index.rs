@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::facts::{
-    Entry, Fact, GridFact, IngressFact, Kind, NamespaceFact, PathFact, PortFact, PortRef, ServiceFact, SliceFact,
+    Entry, Fact, GridFact, IngressFact, Kind, NamespaceFact, PathFact, PortFact, PortRef, Protocol, ServiceFact,
+    SliceFact,
 };
 use super::path::{self, Matcher};
 use super::table::{Backend, Route, Served, Table, ToolRoutes};
@@ -196,13 +197,13 @@ impl Known {
     /// second attempt goes to another pod. Hints for zones and nodes are for those that are in one: the front door is
     /// in none, and the API has whoever is in none take every address. Traffic policies and affinity are orders to
     /// the service's own address, which is not dialled.
-    fn addresses(&self, service: &str, port: &PortRef) -> Vec<SocketAddr> {
+    fn addresses(&self, service: &str, port: &PortRef) -> Option<(Vec<SocketAddr>, Protocol)> {
         let is_meant = |known: &&PortFact| match port {
             PortRef::Name(name) => known.name == *name,
             PortRef::Number(number) => known.number == *number,
         };
-        let Some(known) = self.services.get(service) else { return Vec::new() };
-        let Some(port) = known.ports.iter().find(is_meant) else { return Vec::new() };
+        let known = self.services.get(service)?;
+        let port = known.ports.iter().find(is_meant)?;
         let slices = || self.slices.values().filter(|slice| slice.service == service);
         let pick = |of: fn(&SliceFact) -> &Vec<IpAddr>| {
             let mut found: Vec<SocketAddr> = Vec::new();
@@ -220,7 +221,7 @@ impl Known {
             found
         };
         let ready = pick(|slice| &slice.ready);
-        if ready.is_empty() { pick(|slice| &slice.draining) } else { ready }
+        Some((if ready.is_empty() { pick(|slice| &slice.draining) } else { ready }, port.protocol))
     }
 }
 
@@ -234,8 +235,11 @@ struct Backends<'a> {
 impl Backends<'_> {
     fn get(&mut self, service: &str, port: Option<&PortRef>) -> Arc<Backend> {
         let (tool, known) = (self.tool, self.known);
-        let addresses = || port.map(|port| known.addresses(service, port)).unwrap_or_default();
-        let make = || Arc::new(Backend { tool: tool.clone(), addresses: addresses(), on_grid: false });
+        let make = || {
+            let found = port.and_then(|port| known.addresses(service, port));
+            let (addresses, protocol) = found.unwrap_or_default();
+            Arc::new(Backend { tool: tool.clone(), addresses, protocol, on_grid: false })
+        };
         self.made.entry((service.to_owned(), port.cloned())).or_insert_with(make).clone()
     }
 
@@ -246,7 +250,8 @@ impl Backends<'_> {
         let on_legacy = legacy_tools.contains(self.tool);
         if let Some((_, GridFact { address, ready })) = &self.known.grid {
             let addresses = ready.then_some(*address).into_iter().collect();
-            let backend = Arc::new(Backend { tool: self.tool.clone(), addresses, on_grid: true });
+            let backend =
+                Arc::new(Backend { tool: self.tool.clone(), addresses, protocol: Protocol::Http1, on_grid: true });
             let all = |path: &str| vec![Route { matcher: Matcher::new(path, false), backend: backend.clone() }];
             let legacy = on_legacy.then(|| (domains.legacy.clone(), all(&format!("/{}", self.tool))));
             return domains.hosts_of(self.tool).into_iter().map(|host| (host, all("/"))).chain(legacy).collect();

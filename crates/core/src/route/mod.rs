@@ -27,7 +27,7 @@ pub mod path;
 pub mod reason;
 mod table;
 
-pub use facts::{Entry, Kind, Source};
+pub use facts::{Entry, Kind, Protocol, Source};
 pub use index::{Change, Index};
 pub use reason::Reason;
 pub use table::{Backend, Decision, Served, Table};

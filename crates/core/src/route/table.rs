@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::host::{Domains, Host, Place};
+use crate::route::facts::Protocol;
 use crate::route::path::{self, Matcher};
 use crate::{ToolName, names};
 
@@ -66,6 +67,8 @@ pub struct Backend {
     pub tool: ToolName,
     /// What may be dialled; sorted, each once.
     pub addresses: Vec<SocketAddr>,
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Whether it runs on the grid, where nobody but the registrar knows whose an address is. From a stale table it is
     /// never dialled, by whomsoever: the answer is 503.
     pub on_grid: bool,

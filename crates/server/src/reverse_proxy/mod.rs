@@ -13,6 +13,7 @@ mod authority;
 mod bodies;
 mod freshness;
 mod guard;
+mod h2c;
 mod headers;
 mod listener;
 mod metrics;

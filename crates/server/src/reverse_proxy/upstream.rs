@@ -1,6 +1,6 @@
 //! Sending a request to one of a service's addresses.
 //!
-//! Connections are HTTP/1.1, kept alive and shared. A request goes to another address only when nothing of it can
+//! Connections are HTTP/1.1, kept alive and shared, or HTTP/2 where the Service asks for it (module `h2c`). A request goes to another address only when nothing of it can
 //! have reached the first: its connection was refused or not made in time. A request that may be repeated (GET, HEAD,
 //! OPTIONS without a body) is also sent once more when a connection ended without an answer, which is what a server
 //! does that closes an idle connection in the same moment.
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hearth_core::route::{Backend, Reason};
+use hearth_core::route::{Backend, Protocol, Reason};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::bodies::{Upload, UploadBody};
+use super::h2c::{H2c, Lost};
 
 /// How many addresses are tried for one request.
 const ATTEMPTS: usize = 3;
@@ -43,6 +44,7 @@ pub struct Patience {
 /// The connections to pods.
 pub(super) struct Upstream {
     client: Client<HttpConnector, UploadBody>,
+    h2c: H2c,
     patience: Patience,
     turn: AtomicUsize,
 }
@@ -94,7 +96,7 @@ impl Upstream {
             .http1_max_buf_size(BUFFER)
             .set_host(false)
             .build(connector);
-        Self { client, patience, turn: AtomicUsize::new(0) }
+        Self { client, h2c: H2c::new(patience.connect), patience, turn: AtomicUsize::new(0) }
     }
 
     /// How long a tool may take between two pieces of its answer.
@@ -112,29 +114,42 @@ impl Upstream {
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
             let request = outgoing.to(*address).ok_or(Failure::Tool(Reason::Unavailable))?;
-            let answer = tokio::time::timeout(self.patience.read, self.client.request(request)).await;
+            let answer = tokio::time::timeout(self.patience.read, self.ask(backend.protocol, *address, request)).await;
             let error = match answer {
                 Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
             };
-            tracing::debug!(tool = %backend.tool, %address, error = chain(&error), "no answer");
+            tracing::debug!(tool = %backend.tool, %address, error = error.text(), "no answer");
             if outgoing.upload.was_too_long() {
                 return Err(Failure::TooLong);
             }
             if outgoing.upload.was_too_slow() {
                 return Err(Failure::TooSlow);
             }
-            if is_of_the_body(&error) {
+            if error.is_of_the_body() {
                 return Err(Failure::Broken);
             }
-            reason = if error.is_connect() { Reason::Unreachable } else { Reason::BrokenAnswer };
-            let unsent = error.is_connect() && outgoing.upload.is_untouched() && addresses.len() > 1;
+            let unconnected = matches!(error, Lost::Connect(_));
+            reason = if unconnected { Reason::Unreachable } else { Reason::BrokenAnswer };
+            let unsent = unconnected && outgoing.upload.is_untouched() && addresses.len() > 1;
             if !unsent && !std::mem::take(&mut may_repeat) {
                 break;
             }
         }
         Err(Failure::Tool(reason))
+    }
+
+    async fn ask(
+        &self,
+        protocol: Protocol,
+        address: SocketAddr,
+        request: Request<UploadBody>,
+    ) -> Result<Response<Incoming>, Lost> {
+        match protocol {
+            Protocol::Http1 => self.client.request(request).await.map_err(lost),
+            Protocol::H2c => self.h2c.request(address, request).await,
+        }
     }
 }
 
@@ -155,10 +170,12 @@ fn may_be_repeated(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether sending failed because the client's body could not be read.
-fn is_of_the_body(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
-    source.is_some_and(hyper::Error::is_user)
+fn lost(error: Error) -> Lost {
+    if error.is_connect() {
+        return Lost::Connect(chain(&error));
+    }
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    Lost::Sent { of_the_body: source.is_some_and(hyper::Error::is_user), text: chain(&error) }
 }
 
 /// An error with everything that caused it, in one line.

@@ -15,6 +15,7 @@ mod proxy_api;
 mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
+mod proxy_h2c;
 mod proxy_handover;
 mod proxy_legacy;
 mod proxy_watch;

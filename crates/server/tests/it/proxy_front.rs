@@ -77,7 +77,8 @@ pub(crate) fn domains() -> Domains {
 }
 
 /// A table with these tools. One whose name begins with `old` is served below the legacy host
-/// as well, one whose name begins with `grid` has registered on the grid.
+/// as well, one whose name begins with `grid` has registered on the grid, one with `h2c` speaks
+/// HTTP/2.
 pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
     let legacy_tools = tools.iter().filter(|(tool, _)| tool.starts_with("old")).map(|(tool, _)| tool.parse().unwrap());
     let mut index = Index::new(Served { domains: domains(), legacy_tools: legacy_tools.collect() });
@@ -87,7 +88,8 @@ pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
             index.apply(Change::Set(entry));
         };
         set("namespace", json!({"Namespace": {"disabled": false}}));
-        set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000}]}}));
+        let protocol = if tool.starts_with("h2c") { "H2c" } else { "Http1" };
+        set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000, "protocol": protocol}]}}));
         if *tool != "fourohfour" {
             let path = |host: &str, path: &str| json!({"host": host, "path": path, "exact": false, "service": tool, "port": {"Number": 8000}});
             let paths = [path(&format!("{tool}.hearth.example"), "/"), path("old.example", &format!("/{tool}"))];

@@ -340,6 +340,23 @@ fn services_and_ports() {
 }
 
 #[test]
+fn protocols() {
+    let spoken = |app_protocol: Value| {
+        let port = json!({"name": "http", "port": 80, "appProtocol": app_protocol});
+        let fixture = Fixture::new().tool("a", json!({})).put(all_to("a", "one")).put(pods_of("one", &["10.0.0.1"]));
+        let fixture = fixture.put(service("one", json!({"ports": [port]})));
+        match fixture.index.table().route(&HOST.parse().unwrap(), "/") {
+            Decision::Endpoints(backend) => backend.protocol,
+            other => panic!("{other:?}"),
+        }
+    };
+    for other in [json!(null), json!("kubernetes.io/ws"), json!("http"), json!("grpc"), json!("example.org/h2c")] {
+        assert_eq!(spoken(other.clone()), Protocol::Http1, "{other}");
+    }
+    assert_eq!(spoken(json!("kubernetes.io/h2c")), Protocol::H2c);
+}
+
+#[test]
 fn endpoints() {
     let only = |endpoint: Value| vec![all_to("a", "one"), slice("one", "one", json!([endpoint]))];
     let state = |conditions: Value| only(json!({"addresses": ["10.0.0.1"], "conditions": conditions}));

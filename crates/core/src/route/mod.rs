@@ -23,8 +23,10 @@
 pub mod facts;
 pub mod grid;
 mod index;
+mod known;
 pub mod path;
 pub mod reason;
+mod record;
 mod table;
 
 pub use facts::{Entry, Kind, Protocol, Source};

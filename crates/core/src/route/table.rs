@@ -13,6 +13,9 @@ use crate::{ToolName, names};
 /// 100,000 tools it copies some 650 pointers instead of 100,000.
 const SHARDS: usize = 256;
 
+/// The site of the legacy host.
+const LEGACY: u16 = u16::MAX;
+
 /// What a table serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -66,7 +69,7 @@ pub struct Backend {
     /// Whose service it is.
     pub tool: ToolName,
     /// What may be dialled; sorted, each once.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Box<[SocketAddr]>,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Whether it runs on the grid, where nobody but the registrar knows whose an address is. From a stale table it is
@@ -79,10 +82,18 @@ pub struct Backend {
 pub(super) struct ToolRoutes {
     pub(super) name: ToolName,
     /// A disabled tool has no hosts here.
-    pub(super) hosts: Vec<(Host, Vec<Route>)>,
+    pub(super) hosts: Box<[HostRoutes]>,
 }
 
-/// Where a path leads. The routes of a host stand in the order in which they are tried.
+/// The routes of one host of a tool, in the order in which they are tried. Which host it is is said by its domain
+/// ([`Served::site`]), since the rest of it is the tool's name.
+#[derive(Debug)]
+pub(super) struct HostRoutes {
+    pub(super) site: u16,
+    pub(super) routes: Box<[Route]>,
+}
+
+/// Where a path leads.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) matcher: Matcher,
@@ -135,7 +146,7 @@ impl Table {
             Place::Elsewhere => Decision::Elsewhere,
             Place::Legacy => self.legacy(host, path),
             Place::Tool(tool) => match self.tool(&tool) {
-                Some(routes) => routes.route(host, path),
+                Some(routes) => routes.route(self.served.site(host), path),
                 None => Decision::UnknownTool(tool),
             },
         }
@@ -149,7 +160,7 @@ impl Table {
         let Ok(tool) = first.parse::<ToolName>() else { return Decision::Elsewhere };
         let Some(routes) = self.tool(&tool) else { return Decision::UnknownTool(tool) };
         let moved = || Decision::Redirect { host: self.domains().host_of(&tool), path: rest.to_owned(), tool };
-        routes.find(host, path).map_or_else(moved, |route| routes.decide(route))
+        routes.find(self.served.site(host), path).map_or_else(moved, |route| routes.decide(route))
     }
 
     fn tool(&self, name: &ToolName) -> Option<&ToolRoutes> {
@@ -210,14 +221,14 @@ impl Decision {
 // === impl ToolRoutes ===
 
 impl ToolRoutes {
-    fn route(&self, host: &Host, path: &str) -> Decision {
-        let route = self.find(host, path);
+    fn route(&self, site: Option<u16>, path: &str) -> Decision {
+        let route = self.find(site, path);
         route.map_or_else(|| Decision::NoWebService(self.name.clone()), |route| self.decide(route))
     }
 
-    fn find(&self, host: &Host, path: &str) -> Option<&Route> {
-        let (_, routes) = self.hosts.iter().find(|(own, _)| own == host)?;
-        routes.iter().find(|route| route.matcher.matches(path))
+    fn find(&self, site: Option<u16>, path: &str) -> Option<&Route> {
+        let host = self.hosts.iter().find(|host| Some(host.site) == site)?;
+        host.routes.iter().find(|route| route.matcher.matches(path))
     }
 
     fn decide(&self, route: &Route) -> Decision {
@@ -229,6 +240,21 @@ impl ToolRoutes {
 }
 
 // === impl Served ===
+
+impl Served {
+    /// What tells the hosts of one tool apart: the number of the domain that the host is below, or that it is the legacy
+    /// host.
+    pub(super) fn site(&self, host: &Host) -> Option<u16> {
+        if *host == self.domains.legacy {
+            return Some(LEGACY);
+        }
+        let is_below = |domain: &Host| {
+            let label = host.as_str().strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
+            label.is_some_and(|label| !label.contains('.'))
+        };
+        self.domains.public.iter().position(is_below).and_then(|at| u16::try_from(at).ok())
+    }
+}
 
 impl From<Domains> for Served {
     /// The legacy host redirects, for all tools.

@@ -15,6 +15,7 @@ mod freshness;
 mod guard;
 mod h2c;
 mod headers;
+mod journal;
 mod listener;
 mod metrics;
 mod pages;
@@ -135,12 +136,12 @@ impl Follower {
         let store = state.map(snapshot::Store::open).transpose()?;
         let freshness = Arc::new(Freshness::new(stale_after));
         let mut index = Index::new(served);
-        if let Some(snapshot) = store.as_ref().and_then(snapshot::Store::load) {
-            snapshot.restore(&mut index, &freshness);
+        if let Some(loaded) = store.as_ref().and_then(|store| store.load(&mut index)) {
+            loaded.restore(index.table().tools(), &freshness);
         }
         let (sender, table) = tokio::sync::watch::channel(index.table());
         metrics.tools.set(i64::try_from(table.borrow().tools()).unwrap_or(i64::MAX));
-        let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics, changes: 0 };
+        let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics };
         Ok((Self { keeper, store, client }, Followed { table, freshness }))
     }
 
@@ -156,8 +157,9 @@ impl Follower {
             tokio::select! {
                 more = keeper.step(&mut messages, &mut listed) => if !more { return },
                 _ = tick.tick() => {
-                    if let Some(saver) = saver.as_mut().filter(|_| *course.borrow() == Course::Serves) {
-                        saver.save(&keeper);
+                    match saver.as_mut().filter(|_| *course.borrow() == Course::Serves) {
+                        Some(saver) => saver.save(&mut keeper),
+                        None => drop(keeper.index.take_changed()),
                     }
                 }
             }

@@ -9,13 +9,22 @@ pub const PLATFORM_NAMESPACE: &str = "hearth-system";
 /// The namespace whose `ConfigMaps` everyone with an account may read.
 pub const PUBLIC_NAMESPACE: &str = "hearth-public";
 
+/// The namespace of the grid's routes, in which only the registrar writes.
+pub const GRID_NAMESPACE: &str = "hearth-grid";
+
+/// By whom a route to the grid is kept, as its slice says.
+pub const REGISTRAR: &str = "registrar.hearth.internal";
+
+/// Who the registrar is to the API server: the subject of its certificate.
+pub const REGISTRAR_USER: &str = "hearth:registrar";
+
 /// Namespaces in which anything is allowed, beside those of the configuration.
 pub const PRIVILEGED_NAMESPACES: &[&str] = &["kube-system"];
 
 /// Namespaces whose pods have no privilege but what their role is listed for, beside those of the configuration. In all
 /// but the first nothing of Hearth's runs. Every other namespace is judged as a tool's.
 pub const PLATFORM_NAMESPACES: &[&str] =
-    &[PLATFORM_NAMESPACE, PUBLIC_NAMESPACE, "default", "kube-node-lease", "kube-public"];
+    &[PLATFORM_NAMESPACE, PUBLIC_NAMESPACE, GRID_NAMESPACE, "default", "kube-node-lease", "kube-public"];
 
 /// The tool that answers for hosts and tools without a web service.
 pub const FOUROHFOUR: &str = "fourohfour";
@@ -64,6 +73,10 @@ pub mod annotation {
     pub const SERVICE_ACCOUNT: &str = "hearth.internal/service-account";
     /// On a workload of a disabled tool: how many replicas it had, decimal; on a `CronJob`: `running`.
     pub const BEFORE_DISABLING: &str = "hearth.internal/before-disabling";
+    /// On a route to the grid: the grid's number of the job, decimal.
+    pub const JOB: &str = "hearth.internal/job";
+    /// On a route to the grid: when its web service registered, RFC 3339.
+    pub const REGISTERED_AT: &str = "hearth.internal/registered-at";
 }
 
 /// Labels.
@@ -76,6 +89,8 @@ pub mod label {
     pub const TOOLFORGE: &str = "toolforge";
     /// On a pod of the platform: its role.
     pub const ROLE: &str = "app.kubernetes.io/name";
+    /// On a route to the grid: whose it is.
+    pub const TOOL: &str = "hearth.internal/tool";
     /// Who made an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::shown::shown;
 use serde::{Deserialize, Serialize};
@@ -52,10 +53,10 @@ pub const RESERVED: &[&str] = &[
     "www",
 ];
 
-/// A tool's name: lower-case letters, digits and inner hyphens, 1 to 53 of them.
+/// A tool's name, of which a copy costs nothing: lower-case letters, digits and inner hyphens, 1 to 53 of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ToolName(String);
+pub struct ToolName(Arc<str>);
 
 /// Why a text is not the name of a tool, or not one that may be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +150,7 @@ impl FromStr for ToolName {
         if !text.bytes().all(allowed) || text.starts_with('-') || text.ends_with('-') {
             return Err(NameError::Characters { name: text.to_owned() });
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -163,7 +164,7 @@ impl TryFrom<String> for ToolName {
 
 impl From<ToolName> for String {
     fn from(name: ToolName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

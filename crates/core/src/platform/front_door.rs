@@ -24,6 +24,9 @@ pub struct FrontDoor {
     pub unlimited_tools: Vec<ToolName>,
     /// What the access log keeps of each request, in the order in which it is written; with nothing there is no log.
     pub access_log: Vec<AccessField>,
+    /// Tools whose Ingress rules for the legacy host count, so that they are served below `/<tool>/` there instead of
+    /// being redirected. All of them share one origin: `docs/security.md` says what that means.
+    pub legacy_tools: Vec<ToolName>,
 }
 
 /// What can be kept of a request. No visitor's address and no query is among it.
@@ -100,6 +103,7 @@ impl Default for FrontDoor {
             unlimited_visitors: Vec::new(),
             unlimited_tools: Vec::new(),
             access_log: AccessField::ALL.to_vec(),
+            legacy_tools: Vec::new(),
         }
     }
 }
@@ -121,6 +125,9 @@ mod tests {
         ] {
             assert_eq!(door.limits_visitor(address.parse().unwrap()), limited, "{address}");
         }
+        assert!(door.legacy_tools.is_empty(), "the legacy host only redirects, unless an operator says otherwise");
+        let door: FrontDoor = toml::from_str(&format!("{text}\nlegacy_tools = ['old-tool']")).unwrap();
+        assert_eq!(door.legacy_tools, ["old-tool".parse().unwrap()]);
         assert!(!door.limits_tool(&"wikibot".parse().unwrap()) && door.limits_tool(&"other".parse().unwrap()));
         assert!(toml::from_str::<FrontDoor>("unlimited_visitors = ['192.0.2.0']").is_err());
         let none: FrontDoor = toml::from_str("visitor = { per_second = 0, burst = 1, at_once = 1 }").unwrap();

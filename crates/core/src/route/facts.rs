@@ -3,7 +3,8 @@
 //! These types are also the format of the proxy's snapshot, so a field is only ever added with a default.
 //! Whatever cannot be read is left out: it routes nothing.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -12,11 +13,15 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{INGRESS_CLASS, annotation};
+use super::grid::{self, GridRoute, MANAGED_BY};
+use crate::names::{GRID_NAMESPACE, INGRESS_CLASS, annotation};
 use crate::{Host, ToolName};
 
 /// Who writes the `EndpointSlice`s that are believed. Tools may only read them; this says so a second time.
 const ENDPOINT_CONTROLLERS: &[&str] = &["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+
+/// How an Ingress named its class before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// The kinds of objects that shape the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +58,8 @@ pub enum Fact {
     Service(ServiceFact),
     /// Addresses of a service.
     EndpointSlice(SliceFact),
+    /// A web service on the grid.
+    Grid(GridFact),
 }
 
 /// Of a namespace.
@@ -80,10 +87,10 @@ pub struct PathFact {
     pub path: String,
     /// Whether the path must be equal; else it is a prefix by segments.
     pub exact: bool,
-    /// The name of the service.
+    /// The name of the service; empty where it leads to something else (a `resource`).
     pub service: String,
-    /// The port of the service.
-    pub port: PortRef,
+    /// The port of the service. Without one the path has no answer, but a shorter path does not get its requests.
+    pub port: Option<PortRef>,
 }
 
 /// A port of a service, by name or number.
@@ -100,6 +107,9 @@ pub enum PortRef {
 pub struct ServiceFact {
     /// Its TCP ports.
     pub ports: Vec<PortFact>,
+    /// Whether the first of its address families is IPv6. Of a pod with two addresses, that family's is dialled.
+    #[serde(default)]
+    pub prefers_ipv6: bool,
 }
 
 /// A TCP port with its name; the only port of a service may have the empty name.
@@ -109,6 +119,19 @@ pub struct PortFact {
     pub name: String,
     /// The number: of a Service what clients name, of an `EndpointSlice` what is dialled.
     pub number: u16,
+    /// What is spoken there, as a Service says.
+    #[serde(default, skip_serializing_if = "Protocol::is_http1")]
+    pub protocol: Protocol,
+}
+
+/// What a web service speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1, as nearly all do, with WebSockets.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on.
+    H2c,
 }
 
 /// Of an `EndpointSlice`.
@@ -122,6 +145,15 @@ pub struct SliceFact {
     pub ready: Vec<IpAddr>,
     /// Addresses of pods that are ending but still serve: taken when no other address is ready, as kube-proxy does.
     pub draining: Vec<IpAddr>,
+}
+
+/// Of a route to the grid, which is an `EndpointSlice` too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridFact {
+    /// Where the web service listens.
+    pub address: SocketAddr,
+    /// Whether its job runs.
+    pub ready: bool,
 }
 
 /// An object of the Kubernetes API from which an [`Entry`] is read.
@@ -138,14 +170,26 @@ pub trait Source {
     /// What it says; nothing where it does not concern the front door.
     fn fact(&self) -> Option<Fact>;
 
-    /// The object's name; empty for one without.
-    fn name(&self) -> &str {
-        self.meta().name.as_deref().unwrap_or_default()
+    /// What tells the object from others of its kind and tool; empty for one without a name.
+    fn name(&self) -> Cow<'_, str> {
+        self.meta().name.as_deref().unwrap_or_default().into()
     }
 
     /// The object as the index takes it, where it is a tool's and concerns the front door.
     fn entry(&self) -> Option<Entry> {
-        Some(Entry { tool: self.tool()?, name: self.name().to_owned(), fact: self.fact()? })
+        Some(Entry { tool: self.tool()?, name: self.name().into_owned(), fact: self.fact()? })
+    }
+}
+
+impl Protocol {
+    /// What the `appProtocol` of a port means. `kubernetes.io/ws` is HTTP/1.1 to begin with; so are names that somebody
+    /// else gave a meaning.
+    pub fn of_port(app_protocol: Option<&str>) -> Self {
+        if app_protocol == Some("kubernetes.io/h2c") { Self::H2c } else { Self::Http1 }
+    }
+
+    fn is_http1(&self) -> bool {
+        *self == Self::Http1
     }
 }
 
@@ -156,7 +200,7 @@ impl Fact {
             Self::Namespace(_) => Kind::Namespace,
             Self::Ingress(_) => Kind::Ingress,
             Self::Service(_) => Kind::Service,
-            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::EndpointSlice(_) | Self::Grid(_) => Kind::EndpointSlice,
         }
     }
 }
@@ -209,8 +253,11 @@ impl Source for networking::Ingress {
 
     fn fact(&self) -> Option<Fact> {
         let spec = self.spec.as_ref()?;
-        let old_annotation = self.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/ingress.class"));
-        if spec.ingress_class_name.as_ref().or(old_annotation).is_some_and(|class| class != INGRESS_CLASS) {
+        // The API asks that the annotation be honoured wherever it is present, though it is long deprecated. One
+        // without any class is from before there was a default, which is ours.
+        let annotations = self.metadata.annotations.as_ref();
+        let annotation = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).filter(|class| !class.is_empty());
+        if annotation.or(spec.ingress_class_name.as_ref()).is_some_and(|class| class != INGRESS_CLASS) {
             return None;
         }
         let mut paths = Vec::new();
@@ -238,11 +285,17 @@ impl Source for core::Service {
     fn fact(&self) -> Option<Fact> {
         let spec = self.spec.as_ref()?;
         if spec.type_.as_deref() == Some("ExternalName") {
-            return Some(Fact::Service(ServiceFact { ports: Vec::new() }));
+            // Its name would be resolved to whatever its writer pleases.
+            return Some(Fact::Service(ServiceFact { ports: Vec::new(), prefers_ipv6: false }));
         }
         let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
-        let ports = ports.filter_map(|port| port_fact(port.name.as_deref(), Some(port.port))).collect();
-        Some(Fact::Service(ServiceFact { ports }))
+        let ports = ports.filter_map(|port| {
+            let fact = port_fact(port.name.as_deref(), Some(port.port))?;
+            Some(PortFact { protocol: Protocol::of_port(port.app_protocol.as_deref()), ..fact })
+        });
+        let ports = ports.collect();
+        let prefers_ipv6 = spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6");
+        Some(Fact::Service(ServiceFact { ports, prefers_ipv6 }))
     }
 }
 
@@ -254,14 +307,27 @@ impl Source for discovery::EndpointSlice {
     }
 
     fn tool(&self) -> Option<ToolName> {
+        if grid::is_on_grid(self) {
+            return self.metadata.name.as_deref()?.parse().ok();
+        }
         ToolName::of_namespace(self.metadata.namespace.as_deref()?)
     }
 
+    /// A slice of the tool's own may have the name of its route to the grid; no name has a slash in it.
+    fn name(&self) -> Cow<'_, str> {
+        match self.metadata.name.as_deref().unwrap_or_default() {
+            name if grid::is_on_grid(self) => format!("{GRID_NAMESPACE}/{name}").into(),
+            name => name.into(),
+        }
+    }
+
     fn fact(&self) -> Option<Fact> {
+        if grid::is_on_grid(self) {
+            let GridRoute { address, ready, .. } = GridRoute::of_slice(self).ok()?;
+            return Some(Fact::Grid(GridFact { address, ready }));
+        }
         let label = |name: &str| self.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-        if !label("endpointslice.kubernetes.io/managed-by")
-            .is_some_and(|by| ENDPOINT_CONTROLLERS.contains(&by.as_str()))
-        {
+        if !label(MANAGED_BY).is_some_and(|by| ENDPOINT_CONTROLLERS.contains(&by.as_str())) {
             return None;
         }
         let service = label("kubernetes.io/service-name")?.clone();
@@ -287,26 +353,28 @@ impl Source for discovery::EndpointSlice {
 }
 
 fn path_fact(host: &Host, path: &networking::HTTPIngressPath) -> Option<PathFact> {
-    let service = path.backend.service.as_ref()?;
-    let port = service.port.as_ref()?;
-    let port = match (&port.name, port.number) {
-        (Some(name), _) => PortRef::Name(name.clone()),
-        (None, Some(number)) => PortRef::Number(u16::try_from(number).ok()?),
-        (None, None) => return None,
-    };
     let text = path.path.as_deref().filter(|text| !text.is_empty()).unwrap_or("/");
+    let service = path.backend.service.as_ref();
     text.starts_with('/').then(|| PathFact {
         host: host.clone(),
         path: text.to_owned(),
         exact: path.path_type == "Exact",
-        service: service.name.clone(),
-        port,
+        service: service.map(|service| service.name.clone()).unwrap_or_default(),
+        port: service.and_then(|service| service.port.as_ref()).and_then(port_ref),
     })
+}
+
+fn port_ref(port: &networking::ServiceBackendPort) -> Option<PortRef> {
+    match (&port.name, port.number) {
+        (Some(name), _) => Some(PortRef::Name(name.clone())),
+        (None, Some(number)) => Some(PortRef::Number(u16::try_from(number).ok()?)),
+        (None, None) => None,
+    }
 }
 
 fn port_fact(name: Option<&str>, number: Option<i32>) -> Option<PortFact> {
     let number = u16::try_from(number?).ok().filter(|number| *number != 0)?;
-    Some(PortFact { name: name.unwrap_or_default().to_owned(), number })
+    Some(PortFact { name: name.unwrap_or_default().to_owned(), number, protocol: Protocol::Http1 })
 }
 
 fn is_tcp(protocol: Option<&str>) -> bool {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Matcher {
     /// Without the slashes at the end of a prefix: `/` is the empty text.
-    text: String,
+    text: Box<str>,
     exact: bool,
 }
 
@@ -18,13 +18,13 @@ impl Matcher {
     /// A matcher of the path of an Ingress, which starts with a slash.
     pub(super) fn new(path: &str, exact: bool) -> Self {
         let text = if exact { path } else { path.trim_end_matches('/') };
-        Self { text: text.to_owned(), exact }
+        Self { text: text.into(), exact }
     }
 
     /// Whether `path`, without a query, is meant. A prefix matches by whole segments, and with or without a slash at
     /// its end.
     pub(super) fn matches(&self, path: &str) -> bool {
-        match path.strip_prefix(self.text.as_str()) {
+        match path.strip_prefix(&*self.text) {
             Some(rest) if self.exact => rest.is_empty(),
             Some(rest) => rest.is_empty() || rest.starts_with('/'),
             None => false,

@@ -1,9 +1,11 @@
 //! The immutable table, and the decision where a request goes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::host::{Domains, Host, Place};
+use crate::route::facts::Protocol;
 use crate::route::path::{self, Matcher};
 use crate::{ToolName, names};
 
@@ -11,10 +13,22 @@ use crate::{ToolName, names};
 /// 100,000 tools it copies some 650 pointers instead of 100,000.
 const SHARDS: usize = 256;
 
+/// The site of the legacy host.
+const LEGACY: u16 = u16::MAX;
+
+/// What a table serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The domains.
+    pub domains: Domains,
+    /// Tools that are served below `/<tool>/` of the legacy host, as far as their Ingresses name it.
+    pub legacy_tools: BTreeSet<ToolName>,
+}
+
 /// Where requests go, for every tool of the platform. Cloning it copies pointers only.
 #[derive(Clone, Debug)]
 pub struct Table {
-    domains: Arc<Domains>,
+    served: Arc<Served>,
     /// The lists are sorted by name: a look-up costs the same whatever names a client thinks up.
     shards: Vec<Arc<Vec<Arc<ToolRoutes>>>>,
     fallback: Option<Arc<Backend>>,
@@ -55,7 +69,12 @@ pub struct Backend {
     /// Whose service it is.
     pub tool: ToolName,
     /// What may be dialled; sorted, each once.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Box<[SocketAddr]>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Whether it runs on the grid, where nobody but the registrar knows whose an address is. From a stale table it is
+    /// never dialled, by whomsoever: the answer is 503.
+    pub on_grid: bool,
 }
 
 /// The sub-table of a tool.
@@ -63,10 +82,18 @@ pub struct Backend {
 pub(super) struct ToolRoutes {
     pub(super) name: ToolName,
     /// A disabled tool has no hosts here.
-    pub(super) hosts: Vec<(Host, Vec<Route>)>,
+    pub(super) hosts: Box<[HostRoutes]>,
 }
 
-/// Where a path leads. The routes of a host stand in the order in which they are tried.
+/// The routes of one host of a tool, in the order in which they are tried. Which host it is is said by its domain
+/// ([`Served::site`]), since the rest of it is the tool's name.
+#[derive(Debug)]
+pub(super) struct HostRoutes {
+    pub(super) site: u16,
+    pub(super) routes: Box<[Route]>,
+}
+
+/// Where a path leads.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) matcher: Matcher,
@@ -75,8 +102,8 @@ pub(super) struct Route {
 
 impl Table {
     /// A table without tools.
-    pub fn empty(domains: Domains) -> Self {
-        Self { domains: Arc::new(domains), shards: vec![Arc::default(); SHARDS], fallback: None, tools: 0 }
+    pub fn empty(served: impl Into<Served>) -> Self {
+        Self { served: Arc::new(served.into()), shards: vec![Arc::default(); SHARDS], fallback: None, tools: 0 }
     }
 
     /// Where a request for `path` (as sent, without the query) on `host` goes.
@@ -95,7 +122,12 @@ impl Table {
 
     /// The domains that the table serves.
     pub fn domains(&self) -> &Domains {
-        &self.domains
+        &self.served.domains
+    }
+
+    /// What the table serves.
+    pub(super) fn served(&self) -> &Arc<Served> {
+        &self.served
     }
 
     /// How many tools there are.
@@ -109,29 +141,26 @@ impl Table {
     }
 
     fn read(&self, host: &Host, path: &str) -> Decision {
-        match self.domains.place(host) {
+        match self.domains().place(host) {
             Place::Apex => Decision::Apex,
             Place::Elsewhere => Decision::Elsewhere,
-            Place::Legacy => self.legacy(path),
+            Place::Legacy => self.legacy(host, path),
             Place::Tool(tool) => match self.tool(&tool) {
-                Some(routes) => routes.route(host, path),
+                Some(routes) => routes.route(self.served.site(host), path),
                 None => Decision::UnknownTool(tool),
             },
         }
     }
 
-    fn legacy(&self, path: &str) -> Decision {
+    fn legacy(&self, host: &Host, path: &str) -> Decision {
         let (first, rest) = path::split_first(path);
         if first.is_empty() {
             return Decision::Apex;
         }
-        match first.parse::<ToolName>() {
-            Ok(tool) if self.knows(&tool) => {
-                Decision::Redirect { host: self.domains.host_of(&tool), path: rest.to_owned(), tool }
-            }
-            Ok(tool) => Decision::UnknownTool(tool),
-            Err(_) => Decision::Elsewhere,
-        }
+        let Ok(tool) = first.parse::<ToolName>() else { return Decision::Elsewhere };
+        let Some(routes) = self.tool(&tool) else { return Decision::UnknownTool(tool) };
+        let moved = || Decision::Redirect { host: self.domains().host_of(&tool), path: rest.to_owned(), tool };
+        routes.find(self.served.site(host), path).map_or_else(moved, |route| routes.decide(route))
     }
 
     fn tool(&self, name: &ToolName) -> Option<&ToolRoutes> {
@@ -192,13 +221,45 @@ impl Decision {
 // === impl ToolRoutes ===
 
 impl ToolRoutes {
-    fn route(&self, host: &Host, path: &str) -> Decision {
-        let routes = self.hosts.iter().find(|(own, _)| own == host).map(|(_, routes)| routes);
-        match routes.and_then(|routes| routes.iter().find(|route| route.matcher.matches(path))) {
-            Some(route) if route.backend.addresses.is_empty() => Decision::Unavailable(self.name.clone()),
-            Some(route) => Decision::Endpoints(route.backend.clone()),
-            None => Decision::NoWebService(self.name.clone()),
+    fn route(&self, site: Option<u16>, path: &str) -> Decision {
+        let route = self.find(site, path);
+        route.map_or_else(|| Decision::NoWebService(self.name.clone()), |route| self.decide(route))
+    }
+
+    fn find(&self, site: Option<u16>, path: &str) -> Option<&Route> {
+        let host = self.hosts.iter().find(|host| Some(host.site) == site)?;
+        host.routes.iter().find(|route| route.matcher.matches(path))
+    }
+
+    fn decide(&self, route: &Route) -> Decision {
+        if route.backend.addresses.is_empty() {
+            return Decision::Unavailable(self.name.clone());
         }
+        Decision::Endpoints(route.backend.clone())
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// What tells the hosts of one tool apart: the number of the domain that the host is below, or that it is the legacy
+    /// host.
+    pub(super) fn site(&self, host: &Host) -> Option<u16> {
+        if *host == self.domains.legacy {
+            return Some(LEGACY);
+        }
+        let is_below = |domain: &Host| {
+            let label = host.as_str().strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
+            label.is_some_and(|label| !label.contains('.'))
+        };
+        self.domains.public.iter().position(is_below).and_then(|at| u16::try_from(at).ok())
+    }
+}
+
+impl From<Domains> for Served {
+    /// The legacy host redirects, for all tools.
+    fn from(domains: Domains) -> Self {
+        Self { domains, legacy_tools: BTreeSet::new() }
     }
 }
 

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::host::Domains;
 
+mod grid;
+mod ingress;
+mod legacy;
+
 /// A cluster that is put together a tool at a time.
 struct Fixture {
     index: Index,
@@ -23,6 +27,13 @@ impl Fixture {
             legacy: "old.example".parse().unwrap(),
         };
         Self { index: Index::new(domains) }
+    }
+
+    /// One in which these tools are served below the legacy host.
+    fn with_legacy(tools: &[&str]) -> Self {
+        let domains = Self::new().index.table().domains().clone();
+        let legacy_tools = tools.iter().map(|tool| tool.parse().unwrap()).collect();
+        Self { index: Index::new(Served { domains, legacy_tools }) }
     }
 
     fn object<K: Source + serde::de::DeserializeOwned>(mut self, object: Value) -> Self {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use hearth_core::Platform;
 use hearth_core::names::path;
+use hearth_core::route::Served;
 
 use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::{
@@ -55,6 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
         Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
+    let served = Served { domains, legacy_tools: front_door.legacy_tools.iter().cloned().collect() };
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
     let files = tls::Files { certificate: tls_cert, key: tls_key };
     let tls = tls::read(&files)?;
@@ -62,7 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
-    let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
+    let (follower, followed) = Follower::new(client, served, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
     let kept = front_door.access_log.clone();
     let (access_log, log_writer) = AccessLog::start(kept, metrics.lost_lines.clone(), std::io::stderr())?;

@@ -126,13 +126,9 @@ impl ResponseBody {
         Self { content: Content::Page(Full::new(content)), clock: IdleClock::new(Duration::MAX), record: None }
     }
 
-    /// A tool's body, which comes on the connection `lease`, with at most `pause` between two pieces.
-    pub(super) fn of_tool(body: Incoming, lease: Lease, pause: Duration) -> Self {
-        Self {
-            content: Content::Tool(ToolBody { body, lease: Some(lease) }),
-            clock: IdleClock::new(pause),
-            record: None,
-        }
+    /// A tool's body, which comes on the connection `lease` where that is given back, with at most `pause` between two pieces.
+    pub(super) fn of_tool(body: Incoming, lease: Option<Lease>, pause: Duration) -> Self {
+        Self { content: Content::Tool(ToolBody { body, lease }), clock: IdleClock::new(pause), record: None }
     }
 
     /// The answer to HEAD: a page's length is told, the page is not sent.

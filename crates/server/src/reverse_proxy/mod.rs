@@ -14,13 +14,16 @@ mod authority;
 mod bodies;
 mod freshness;
 mod guard;
+mod h2c;
 mod headers;
+mod journal;
 mod listener;
 mod metrics;
 mod pages;
 mod plain;
 mod pool;
 mod request;
+mod shared_origin;
 mod snapshot;
 pub mod tls;
 mod upstream;
@@ -34,9 +37,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use hearth_core::ToolName;
 use hearth_core::platform::FrontDoor;
-use hearth_core::route::{Index, Table};
-use hearth_core::{Domains, ToolName};
+use hearth_core::route::{Index, Served, Table};
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
@@ -174,20 +177,20 @@ impl Follower {
     /// [`Follower::run`].
     pub fn new(
         client: kube::Client,
-        domains: Domains,
+        served: impl Into<Served>,
         state: Option<PathBuf>,
         stale_after: Duration,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(Self, Followed)> {
         let store = state.map(snapshot::Store::open).transpose()?;
         let freshness = Arc::new(Freshness::new(stale_after));
-        let mut index = Index::new(domains);
-        if let Some(snapshot) = store.as_ref().and_then(snapshot::Store::load) {
-            snapshot.restore(&mut index, &freshness);
+        let mut index = Index::new(served);
+        if let Some(loaded) = store.as_ref().and_then(|store| store.load(&mut index)) {
+            loaded.restore(index.table().tools(), &freshness);
         }
         let (sender, table) = tokio::sync::watch::channel(index.table());
         metrics.tools.set(i64::try_from(table.borrow().tools()).unwrap_or(i64::MAX));
-        let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics, changes: 0 };
+        let keeper = watch::Keeper { index, table: sender, freshness: freshness.clone(), metrics };
         Ok((Self { keeper, store, client }, Followed { table, freshness }))
     }
 
@@ -203,8 +206,9 @@ impl Follower {
             tokio::select! {
                 more = keeper.step(&mut messages, &mut listed) => if !more { return },
                 _ = tick.tick() => {
-                    if let Some(saver) = saver.as_mut().filter(|_| *course.borrow() == Course::Serves) {
-                        saver.save(&keeper);
+                    match saver.as_mut().filter(|_| *course.borrow() == Course::Serves) {
+                        Some(saver) => saver.save(&mut keeper),
+                        None => drop(keeper.index.take_changed()),
                     }
                 }
             }

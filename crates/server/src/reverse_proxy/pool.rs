@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::bodies::UploadBody;
+use super::upstream::Lost;
 
 /// How long an unused connection to a pod is kept.
 const IDLE: Duration = Duration::from_secs(55);
@@ -58,17 +58,6 @@ pub(super) struct Lease {
     pool: Weak<Shared>,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// No connection was made: nothing was sent.
-    #[error("failed to connect")]
-    Connect(#[source] io::Error),
-    /// The connection ended.
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-}
-
 impl Pool {
     /// No connections yet, each of which is made in so much time.
     pub(super) fn new(connect: Duration) -> Self {
@@ -80,7 +69,7 @@ impl Pool {
         &self,
         address: SocketAddr,
         mut request: Request<UploadBody>,
-    ) -> Result<(Response<Incoming>, Lease), Error> {
+    ) -> Result<(Response<Incoming>, Lease), Lost> {
         while let Some(sender) = self.0.take(address) {
             let mut lease = Lease { sender, address, pool: Arc::downgrade(&self.0) };
             match lease.sender.try_send_request(request).await {
@@ -97,9 +86,10 @@ impl Pool {
         Ok((response, lease))
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Lease, Error> {
+    async fn connect(&self, address: SocketAddr) -> Result<Lease, Lost> {
         let stream = tokio::time::timeout(self.0.connect, TcpStream::connect(address)).await;
-        let stream = stream.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(Error::Connect)?;
+        let stream = stream.unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let stream = stream.map_err(|error| Lost::unconnected(&error))?;
         let _ = stream.set_nodelay(true);
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);

@@ -29,6 +29,7 @@ use super::headers;
 use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
 use super::pages;
+use super::shared_origin;
 use super::upstream::{Failure, Outgoing};
 
 /// Where load balancers ask whether the front door stands.
@@ -47,6 +48,8 @@ struct Visit {
     method: Method,
     target: PathAndQuery,
     accept: Option<HeaderValue>,
+    /// Whether the host is the one that tools share.
+    shared: bool,
 }
 
 /// Answers a request that came over TLS.
@@ -110,7 +113,13 @@ async fn answer(
     if hyper::body::Body::size_hint(request.body()).lower() > door.limits.body {
         return Err(TOO_LONG);
     }
-    let decision = door.table.borrow().route(&authority.host, path);
+    let (decision, shared) = {
+        let table = door.table.borrow();
+        (table.route(&authority.host, path), authority.host == table.domains().legacy)
+    };
+    if shared && shared_origin::asks_for_service_worker(request.headers()) {
+        return Err(Refusal(StatusCode::FORBIDDEN, shared_origin::NO_SERVICE_WORKERS));
+    }
     let known = !matches!(decision, Decision::UnknownTool(_));
     if let Some(tool) = decision.tool().filter(|_| known) {
         record.set_tool(tool);
@@ -120,6 +129,7 @@ async fn answer(
         accept: request.headers().get(header::ACCEPT).cloned(),
         method: request.method().clone(),
         authority,
+        shared,
     };
     let stale = door.freshness.is_stale();
     let reason = match &decision {
@@ -185,7 +195,7 @@ async fn forward(
         return Ok(match client {
             Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
                 tunnel(door, client, hyper::upgrade::on(&mut response), (held, record.take_passes()));
-                headers::respond(response.headers_mut(), &visit.authority.host);
+                visit.respond(response.headers_mut(), &backend.tool);
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
             }
@@ -199,7 +209,7 @@ async fn forward(
         return Ok(Ok(file));
     }
     record.set_status(response.status());
-    headers::respond(response.headers_mut(), &visit.authority.host);
+    visit.respond(response.headers_mut(), &backend.tool);
     *response.version_mut() = Version::HTTP_11;
     Ok(Ok(response.map(|body| ResponseBody::of_tool(body, answer.lease, door.upstream.read_patience()))))
 }
@@ -284,6 +294,14 @@ impl Door {
 // === impl Visit ===
 
 impl Visit {
+    /// Makes a tool's fields those of a response to the client.
+    fn respond(&self, fields: &mut HeaderMap, tool: &ToolName) {
+        headers::respond(fields, &self.authority.host);
+        if self.shared {
+            shared_origin::confine(fields, tool, self.target.path());
+        }
+    }
+
     /// 308 to the tool's own host. The port that the visitor named is kept, and the query.
     fn moved(&self, host: &str, path: &str) -> Response<ResponseBody> {
         let port = self.authority.port.map(|port| format!(":{port}")).unwrap_or_default();

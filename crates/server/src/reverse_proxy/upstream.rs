@@ -1,20 +1,22 @@
 //! Sending a request to one of a service's addresses.
 //!
-//! Connections are HTTP/1.1 and kept alive (module `pool`). A request goes to another address only when nothing of it can
-//! have reached the first: its connection was refused or not made in time. A request that may be repeated (GET, HEAD,
-//! OPTIONS without a body) is also sent once more when a connection ended without an answer, which is what a server
-//! does that closes an idle connection in the same moment.
+//! Connections are HTTP/1.1 and kept alive (module `pool`), or HTTP/2 where the Service asks for it (module `h2c`). A
+//! request goes to another address only when nothing of it can have reached the first: its connection was refused or
+//! not made in time. A request that may be repeated (GET, HEAD, OPTIONS without a body) is also sent once more when a
+//! connection ended without an answer, which is what a server does that closes an idle connection in the same moment.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hearth_core::route::{Backend, Reason};
+use hearth_core::route::{Backend, Protocol, Reason};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use super::bodies::{Upload, UploadBody};
-use super::pool::{Error, Lease, Pool};
+use super::h2c::H2c;
+use super::pool::{Lease, Pool};
 
 /// How many addresses are tried for one request.
 const ATTEMPTS: usize = 3;
@@ -31,6 +33,7 @@ pub struct Patience {
 /// The connections to pods.
 pub(super) struct Upstream {
     pool: Pool,
+    h2c: H2c,
     patience: Patience,
     turn: AtomicUsize,
 }
@@ -56,11 +59,25 @@ pub(super) enum Failure {
     Broken,
 }
 
+/// Why an address gave no answer.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// Nobody took the request: nothing of it was sent.
+    Connect(String),
+    /// It was sent, or some of it.
+    Sent {
+        /// Whether it failed because the client's body could not be read.
+        of_the_body: bool,
+        /// The error.
+        text: String,
+    },
+}
+
 /// An answer, and how many addresses had been tried in vain before.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
-    /// The connection on which its body comes.
-    pub(super) lease: Lease,
+    /// The connection on which its body comes, where it is given back.
+    pub(super) lease: Option<Lease>,
     pub(super) retries: u64,
 }
 
@@ -73,7 +90,8 @@ impl Default for Patience {
 impl Upstream {
     /// No connections yet.
     pub(super) fn new(patience: Patience) -> Self {
-        Self { pool: Pool::new(patience.connect), patience, turn: AtomicUsize::new(0) }
+        let (pool, h2c) = (Pool::new(patience.connect), H2c::new(patience.connect));
+        Self { pool, h2c, patience, turn: AtomicUsize::new(0) }
     }
 
     /// One with connections of its own, for another thread.
@@ -100,24 +118,23 @@ impl Upstream {
         // A single address gets a second attempt only for a connection that ended in the moment it was used.
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
-            let sent = self.pool.send(*address, outgoing.request());
-            let error = match tokio::time::timeout(self.patience.read, sent).await {
+            let asked = self.ask(backend.protocol, *address, outgoing.request());
+            let lost = match tokio::time::timeout(self.patience.read, asked).await {
                 Ok(Ok((response, lease))) => return Ok(Answer { response, lease, retries: attempt as u64 }),
-                Ok(Err(error)) => error,
+                Ok(Err(lost)) => lost,
                 Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
             };
-            tracing::debug!(tool = %backend.tool, %address, error = chain(&error), "no answer");
+            tracing::debug!(tool = %backend.tool, %address, error = lost.text(), "no answer");
             if outgoing.upload.was_too_long() {
                 return Err(Failure::TooLong);
             }
             if outgoing.upload.was_too_slow() {
                 return Err(Failure::TooSlow);
             }
-            let is_unconnected = matches!(error, Error::Connect(_));
-            // The client's body could not be read.
-            if matches!(error, Error::Http(error) if error.is_user()) {
+            if matches!(lost, Lost::Sent { of_the_body: true, .. }) {
                 return Err(Failure::Broken);
             }
+            let is_unconnected = matches!(lost, Lost::Connect(_));
             reason = if is_unconnected { Reason::Unreachable } else { Reason::BrokenAnswer };
             let unsent = is_unconnected && outgoing.upload.is_untouched() && addresses.len() > 1;
             if !unsent && !std::mem::take(&mut may_repeat) {
@@ -125,6 +142,40 @@ impl Upstream {
             }
         }
         Err(Failure::Tool(reason))
+    }
+
+    async fn ask(
+        &self,
+        protocol: Protocol,
+        address: SocketAddr,
+        request: Request<UploadBody>,
+    ) -> Result<(Response<Incoming>, Option<Lease>), Lost> {
+        match protocol {
+            Protocol::Http1 => self.pool.send(address, request).await.map(|(response, lease)| (response, Some(lease))),
+            Protocol::H2c => self.h2c.request(address, request).await.map(|response| (response, None)),
+        }
+    }
+}
+
+// === impl Lost ===
+
+impl Lost {
+    /// No connection was made.
+    pub(super) fn unconnected(error: &dyn std::error::Error) -> Self {
+        Self::Connect(chain(error))
+    }
+
+    /// The error, for the log.
+    fn text(&self) -> &str {
+        match self {
+            Self::Connect(text) | Self::Sent { text, .. } => text,
+        }
+    }
+}
+
+impl From<hyper::Error> for Lost {
+    fn from(error: hyper::Error) -> Self {
+        Self::Sent { of_the_body: error.is_user(), text: chain(&error) }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hearth_core::route::{Change, Entry, Index, Kind, Source, Table};
+use hearth_core::route::{Change, Index, Kind, Source, Table};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
@@ -56,8 +56,8 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Message {
     kind: Kind,
-    /// When the API server said so.
-    at: Instant,
+    /// Until when all that happened is told with this; nothing in the middle of a list.
+    at: Option<Instant>,
     what: Option<Change>,
 }
 
@@ -67,8 +67,6 @@ pub(super) struct Keeper {
     pub(super) table: watch::Sender<Arc<Table>>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) metrics: Arc<Metrics>,
-    /// How often the index has changed.
-    pub(super) changes: u64,
 }
 
 /// Why a list or a watch ended.
@@ -103,18 +101,17 @@ impl Keeper {
         let mut changed = false;
         let mut contacts = Vec::new();
         for message in batch {
-            if matches!(message.what, Some(Change::Replace(..))) && !listed.contains(&message.kind) {
+            if matches!(message.what, Some(Change::ListEnds(_))) && !listed.contains(&message.kind) {
                 listed.push(message.kind);
             }
             changed |= message.what.is_some_and(|change| self.index.apply(change));
-            contacts.push((message.kind, message.at));
+            contacts.extend(message.at.map(|at| (message.kind, at)));
         }
         if changed {
             let table = self.index.table();
             self.metrics.tools.set(i64::try_from(table.tools()).unwrap_or(i64::MAX));
             self.metrics.table_changes.inc();
             self.table.send_replace(table);
-            self.changes += 1;
         }
         for (kind, at) in contacts {
             self.freshness.heard(kind, at);
@@ -150,7 +147,7 @@ where
         match end {
             End::Over if begun.elapsed() >= SETTLED => {
                 if begun.elapsed() >= IN_ORDER {
-                    report(&to, K::KIND, Instant::now(), None).await;
+                    report(&to, K::KIND, Some(Instant::now()), None).await;
                 }
                 if std::mem::take(&mut failing) {
                     tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
@@ -179,18 +176,21 @@ async fn list<K>(api: &Api<K>, to: &mpsc::Sender<Message>) -> Result<String, End
 where
     K: Source + Clone + DeserializeOwned + Debug,
 {
-    let mut entries: Vec<Entry> = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     let begun = Instant::now();
+    report(to, K::KIND, None, Some(Change::ListBegins(K::KIND))).await;
     loop {
         let page = tokio::time::timeout(ANSWER, api.list(&params)).await.map_err(|_| too_slow())?.map_err(failed)?;
-        entries.extend(page.items.iter().filter_map(Source::entry));
+        // Each is so, now or a moment ago; what is gone is known at the end. So no list is ever held whole.
+        for entry in page.items.iter().filter_map(Source::entry) {
+            report(to, K::KIND, None, Some(Change::Set(entry))).await;
+        }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => {
                 let version = page.metadata.resource_version.unwrap_or_default();
                 // The list is of the moment in which it was begun.
-                report(to, K::KIND, begun, Some(Change::Replace(K::KIND, entries))).await;
+                report(to, K::KIND, Some(begun), Some(Change::ListEnds(K::KIND))).await;
                 return Ok(version);
             }
         }
@@ -226,11 +226,11 @@ where
         if let Some(seen) = seen {
             *version = seen;
         }
-        report(to, K::KIND, at, change).await;
+        report(to, K::KIND, Some(at), change).await;
     }
 }
 
-async fn report(to: &mpsc::Sender<Message>, kind: Kind, at: Instant, what: Option<Change>) {
+async fn report(to: &mpsc::Sender<Message>, kind: Kind, at: Option<Instant>, what: Option<Change>) {
     // Nobody listens only when the proxy stops; `follow` sees it.
     let _ = to.send(Message { kind, at, what }).await;
 }
@@ -241,7 +241,7 @@ fn set<K: Source>(object: &K) -> Option<Change> {
 }
 
 fn remove<K: Source>(object: &K) -> Option<Change> {
-    Some(Change::Remove(K::KIND, object.tool()?, object.name().to_owned()))
+    Some(Change::Remove(K::KIND, object.tool()?, object.name().into_owned()))
 }
 
 fn seen<K: Source>(object: &K) -> Option<String> {

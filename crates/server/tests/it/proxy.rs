@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 
-use crate::proxy_front::{Front, Pod, full, piped, raw_pod, read_head, refusing, soon};
+use crate::proxy_front::{Front, Pod, Tools, full, piped, raw_pod, read_head, refusing, soon};
 
 fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
@@ -352,13 +352,18 @@ async fn pages_come_from_their_role_or_are_plain() {
 #[tokio::test]
 async fn a_stale_table_is_not_dialled_from() {
     let a = Pod::echo("a").await;
-    let stale = Front::stale(&[("a", &[a.address]), ("fourohfour", &[a.address])]).await;
+    let tools: Tools<'_> = &[("a", &[a.address]), ("grid", &[a.address]), ("fourohfour", &[a.address])];
+    has(&Front::start(tools).await.get("grid.hearth.example", "/").await, "a GET / 0");
+    let stale = Front::stale(tools).await;
     let answer = stale.get("a.hearth.example", "/").await;
     assert_eq!(status(&answer), "503");
     assert!(answer.contains("lost contact with its cluster"), "{answer}");
+    // Not from the grid either, whatever else a stale table may be good for.
+    let answer = stale.get("grid.hearth.example", "/").await;
+    assert_eq!(status(&answer), "503");
     assert_eq!(status(&stale.get("nobody.hearth.example", "/").await), "503");
     assert_eq!(status(&stale.get("old.example", "/a/").await), "308");
-    assert_eq!(a.count(), 0);
+    assert_eq!(a.count(), 1, "only while the table was fresh");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use hearth_core::Domains;
 use hearth_core::platform::FrontDoor;
-use hearth_core::route::{Change, Entry, Index, Kind, Table};
+use hearth_core::route::{Change, Entry, Index, Kind, Served, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::{
     Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve,
@@ -76,20 +76,29 @@ pub(crate) fn domains() -> Domains {
     Domains { public: vec!["hearth.example".parse().unwrap()], legacy: "old.example".parse().unwrap() }
 }
 
-/// A table with these tools.
+/// A table with these tools. One whose name begins with `old` is served below the legacy host
+/// as well, one whose name begins with `grid` has registered on the grid, one with `h2c` speaks
+/// HTTP/2.
 pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
-    let mut index = Index::new(domains());
+    let legacy_tools = tools.iter().filter(|(tool, _)| tool.starts_with("old")).map(|(tool, _)| tool.parse().unwrap());
+    let mut index = Index::new(Served { domains: domains(), legacy_tools: legacy_tools.collect() });
     for (tool, addresses) in tools {
         let mut set = |name: &str, fact: serde_json::Value| {
             let entry: Entry = serde_json::from_value(json!({"tool": tool, "name": name, "fact": fact})).unwrap();
             index.apply(Change::Set(entry));
         };
         set("namespace", json!({"Namespace": {"disabled": false}}));
-        set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000}]}}));
+        let protocol = if tool.starts_with("h2c") { "H2c" } else { "Http1" };
+        set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000, "protocol": protocol}]}}));
         if *tool != "fourohfour" {
-            let path = json!({"host": format!("{tool}.hearth.example"), "path": "/", "exact": false,
-                "service": tool, "port": {"Number": 8000}});
-            set("ingress", json!({"Ingress": {"created": null, "paths": [path]}}));
+            let path = |host: &str, path: &str| json!({"host": host, "path": path, "exact": false, "service": tool, "port": {"Number": 8000}});
+            let paths = [path(&format!("{tool}.hearth.example"), "/"), path("old.example", &format!("/{tool}"))];
+            set("ingress", json!({"Ingress": {"created": null, "paths": paths}}));
+        }
+        if tool.starts_with("grid") {
+            let fact = json!({"Grid": {"address": addresses[0], "ready": true}});
+            set(&format!("hearth-grid/{tool}"), fact);
+            continue;
         }
         for address in *addresses {
             let ports = json!([{"name": "http", "number": address.port()}]);

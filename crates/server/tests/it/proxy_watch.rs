@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::route::grid::GridRoute;
 use hearth_core::route::{Decision, Table};
 use hearth_server::reverse_proxy::{Course, Followed, Follower, Metrics};
 use tokio::sync::watch;
@@ -98,6 +99,35 @@ async fn an_ingress_that_changes_its_class_is_gone() {
     ingress["spec"]["ingressClassName"] = "other".into();
     api.put(plural, ingress).await;
     following.until("a", "no web service").await;
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn a_web_service_that_registers_on_the_grid_goes_first() {
+    let api = Api::start().await;
+    put_all(&api, "a", "10.0.0.1:80").await;
+    let on_grid = |tool: &str, address: &str| GridRoute {
+        tool: tool.parse().unwrap(),
+        address: address.parse().unwrap(),
+        ready: true,
+        job: 1,
+        registered: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    let object = |route: GridRoute| serde_json::to_value(route.to_slice()).unwrap();
+    let mut following = Following::start(&api, None);
+    following.until("a", "10.0.0.1:80").await;
+    watched(&api, 1, 1).await;
+    api.put("endpointslices", object(on_grid("a", "192.0.2.7:34567"))).await;
+    following.until("a", "192.0.2.7:34567").await;
+    // What cannot be read any more is as good as gone.
+    let mut broken = object(on_grid("a", "192.0.2.7:34567"));
+    broken["ports"] = serde_json::json!([]);
+    api.put("endpointslices", broken).await;
+    following.until("a", "10.0.0.1:80").await;
+    api.put("endpointslices", object(on_grid("a", "192.0.2.8:34567"))).await;
+    following.until("a", "192.0.2.8:34567").await;
+    api.delete("endpointslices", "a").await;
+    following.until("a", "10.0.0.1:80").await;
     following.stop().await;
 }
 

@@ -25,6 +25,7 @@ const BASE: &[(&str, &str)] = &[
     ("bastion.yaml", include_str!("../../../../../deploy/base/bastion.yaml")),
     ("coredns.yaml", include_str!("../../../../../deploy/base/coredns.yaml")),
     ("directory.yaml", include_str!("../../../../../deploy/base/directory.yaml")),
+    ("grid.yaml", include_str!("../../../../../deploy/base/grid.yaml")),
     ("image-config.yaml", include_str!("../../../../../deploy/base/image-config.yaml")),
     ("ingress-class.yaml", include_str!("../../../../../deploy/base/ingress-class.yaml")),
     ("kustomization.yaml", include_str!("../../../../../deploy/base/kustomization.yaml")),
@@ -257,7 +258,10 @@ mod tests {
         assert!(first.contains("\"newName\": \"registry.example/hearth/hearthd\""), "{first}");
         assert!(read("base/image-config.yaml").contains("image: registry.example/hearth/static@sha256:aaa"));
         assert!(read("policies.json").contains("tools.example"));
-        assert!(first.contains(r#"\"hearth-public\",\"default\""#), "the webhook's namespaces: {first}");
+        assert!(
+            first.contains(r#"\"hearth-public\",\"hearth-grid\",\"default\""#),
+            "the webhook's namespaces: {first}"
+        );
         assert!(first.contains("file /etc/coredns/tools.zone tools.example old.example"), "{first}");
         assert!(first.contains("* 60 IN A 10.0.0.9"), "{first}");
         assert!(

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hearth_core::Platform;
 use hearth_core::names::path;
 
 use self::handover::{Desk, Inheritance};
-use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, STALE_AFTER, observation, serve, tls};
+use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
+use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, STALE_AFTER, observation, serve};
 use crate::{http_service, kubernetes};
 
 /// What the role is started with.
@@ -32,12 +33,15 @@ pub struct Args {
     /// How to reach the Kubernetes API; the proxy runs outside the cluster.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The certificate for every domain and its chain, PEM.
+    /// A certificate and its chain, PEM; may be given several times. The first is shown to whoever names no host.
     #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
-    /// Its private key, PEM.
+    tls_cert: Vec<PathBuf>,
+    /// Its private key, PEM; as many, in the same order.
     #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    tls_key: Vec<PathBuf>,
+    /// A Secret of the type kubernetes.io/tls; may be given several times.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    tls_secret: Vec<SecretName>,
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = path::PLATFORM)]
     platform: PathBuf,
@@ -48,23 +52,28 @@ pub struct Args {
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, state } = args;
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, state } = args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
         Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
-    let files = tls::Files { certificate: tls_cert, key: tls_key };
-    let tls = tls::read(&files)?;
+    ensure!(tls_cert.len() == tls_key.len(), "each --tls-cert needs a --tls-key, in the same order");
+    let files = tls_cert.into_iter().zip(tls_key).map(|(certificate, key)| Files { certificate, key }).collect();
+    let copies = state.join("certificates");
+    let certificates = Sources { files, every: certificates::EVERY, secrets: tls_secret, copies };
     let port = https.first().context("--https names no address")?.port();
     let metrics = Metrics::new();
+    let tls = tokio::select! {
+        tls = certificates::follow(certificates, &client, metrics.certificates.clone()) => tls?,
+        () = http_service::stop_signal() => return Ok(()),
+    };
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
     let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port);
     let following = tokio::spawn(follower.run(course.clone()));
-    tokio::spawn(tls::keep_current(files, tls.clone()));
 
     let mut inherited = Inheritance::ask(&place).await?;
     let mut listeners = Listeners { https: Vec::new(), http: Vec::new() };

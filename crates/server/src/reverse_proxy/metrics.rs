@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::certificates::CertificateMetrics;
 use super::freshness::Freshness;
 
 /// Upper bounds, in seconds: from a page on the same machine to a long poll.
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub(super) table_changes: Counter,
     pub(super) watch_failures: Family<KindLabel, Counter>,
     pub(super) tools: Gauge,
+    /// Of certificates.
+    pub certificates: CertificateMetrics,
     ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
 }
 
@@ -70,6 +73,7 @@ impl Metrics {
             table_changes: Counter::default(),
             watch_failures: Family::default(),
             tools: Gauge::default(),
+            certificates: CertificateMetrics::default(),
             ages: Family::default(),
             registry: Registry::default(),
         };
@@ -96,6 +100,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.ages.clone(),
         );
+        metrics.certificates.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 

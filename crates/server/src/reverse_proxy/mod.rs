@@ -11,6 +11,7 @@ mod access;
 mod allowances;
 mod authority;
 mod bodies;
+pub mod certificates;
 mod freshness;
 mod guard;
 mod headers;
@@ -20,7 +21,7 @@ mod pages;
 mod plain;
 mod request;
 mod snapshot;
-pub mod tls;
+mod tls;
 mod upstream;
 mod watch;
 
@@ -40,7 +41,7 @@ use self::allowances::Meters;
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
-pub use tls::{Tls, configuration};
+pub use tls::{Pair, PairError, Tls};
 pub use upstream::Patience;
 
 /// All that answering a request needs. Made once, given to every connection.

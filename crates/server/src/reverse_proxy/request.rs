@@ -91,8 +91,9 @@ async fn answer(
     if path == HEALTH {
         return Ok(pages::plain(StatusCode::OK, "proxy ok!"));
     }
-    if let Some(visitor) = request.extensions().get::<Visitor>() {
-        record.hold_visitor(door.admit_visitor(*visitor)?);
+    let visitor = request.extensions().get::<Visitor>();
+    if let Some(visitor) = visitor {
+        record.hold_visitor(door.admit_visitor(visitor.address)?);
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
@@ -101,6 +102,11 @@ async fn answer(
         Ok(authority) => authority,
         Err(error) => return Err(Refusal(StatusCode::BAD_REQUEST, error.sentence())),
     };
+    if visitor.and_then(|visitor| visitor.shown.as_ref()).is_some_and(|shown| !shown.is_for(authority.host.as_str())) {
+        let text =
+            "This connection's certificate is not for the host of the request: ask again over another connection.";
+        return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, text));
+    }
     if !path.starts_with('/') {
         return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
     }
@@ -245,7 +251,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
 
 impl Door {
     /// A request of this visitor, if one more is allowed.
-    fn admit_visitor(&self, Visitor(address): Visitor) -> Result<Option<Pass<IpAddr>>, Refusal> {
+    fn admit_visitor(&self, address: IpAddr) -> Result<Option<Pass<IpAddr>>, Refusal> {
         if !self.front_door.limits_visitor(address) {
             return Ok(None);
         }

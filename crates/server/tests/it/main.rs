@@ -12,6 +12,7 @@ mod fourohfour;
 mod proxy;
 mod proxy_allowances;
 mod proxy_api;
+mod proxy_certificates;
 mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;

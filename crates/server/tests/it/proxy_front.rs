@@ -16,9 +16,7 @@ use hearth_core::Domains;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
 use hearth_server::proxy::handover::cloned;
-use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve,
-};
+use hearth_server::reverse_proxy::{Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Tls, serve};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -120,14 +118,20 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
-        let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
+        let names = ["hearth.example", "*.hearth.example", "x.y.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
-        let config = configuration(vec![pair.cert.der().clone()], key).unwrap();
+        let shown = Arc::new(Pair::new(vec![pair.cert.der().clone()], key).unwrap());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
-        let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)))
+        let certificates = (Tls::new(shown, &[]), Arc::new(roots));
+        Self::at([listen().await, listen().await], tools, limits, freshness, certificates)
+    }
+
+    /// One that shows these certificates, to clients who trust those.
+    pub(crate) async fn showing(tools: Tools<'_>, tls: Tls, roots: rustls::RootCertStore) -> Self {
+        let limits = (Limits::default(), unlimited());
+        Self::at([listen().await, listen().await], tools, limits, fresh(), (tls, Arc::new(roots)))
     }
 
     /// One with the same certificates, at these sockets.
@@ -176,11 +180,16 @@ impl Front {
     }
 
     pub(crate) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.connect_to("a.hearth.example", protocol).await
+    }
+
+    /// As a client who says this name, and none where it is an address.
+    pub(crate) async fn connect_to(&self, name: &'static str, protocol: &[u8]) -> TlsStream<TcpStream> {
         let mut config =
             rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(self.https).await.unwrap();
-        let name = ServerName::try_from("a.hearth.example").unwrap();
+        let name = ServerName::try_from(name).unwrap();
         let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
         stream

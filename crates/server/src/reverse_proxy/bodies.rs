@@ -9,9 +9,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::access::Record;
+use super::compressed::{Compressed, Encoder};
 
 /// Why a body was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,8 @@ pub(super) enum BodyError {
     TooLong,
     #[error("the next piece of the body did not come in time")]
     TooSlow,
+    #[error("the body could not be compressed")]
+    Compression(#[source] std::io::Error),
     #[error(transparent)]
     Connection(#[from] hyper::Error),
 }
@@ -56,6 +60,7 @@ pub(super) struct ResponseBody {
 enum Content {
     Page(Full<Bytes>),
     Tool(Incoming),
+    Compressed(Box<Compressed>),
 }
 
 /// Measures the time for which nothing came.
@@ -124,11 +129,22 @@ impl ResponseBody {
         Self { content: Content::Tool(body), clock: IdleClock::new(pause), record: None }
     }
 
+    /// The same, compressed; one without anything in it stays so.
+    pub(super) fn compressed(body: Incoming, by: (Encoder, OwnedSemaphorePermit), pause: Duration) -> Self {
+        let whole = Self::of_tool(body, pause);
+        match whole.content {
+            Content::Tool(body) if !body.is_end_stream() => {
+                Self { content: Content::Compressed(Box::new(Compressed::new(body, by))), ..whole }
+            }
+            content => Self { content, ..whole },
+        }
+    }
+
     /// The answer to HEAD: a page's length is told, the page is not sent.
     pub(super) fn without_content(self) -> Self {
         match self.content {
             Content::Page(_) => Self::page(Bytes::new()),
-            Content::Tool(_) => self,
+            Content::Tool(_) | Content::Compressed(_) => self,
         }
     }
 
@@ -190,6 +206,7 @@ impl Body for ResponseBody {
         let polled = match &mut this.content {
             Content::Page(page) => Pin::new(page).poll_frame(cx).map_err(|never| match never {}),
             Content::Tool(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Content::Compressed(body) => body.poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else {
             ready!(this.clock.poll_expired(cx));
@@ -210,6 +227,7 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Page(page) => page.is_end_stream(),
             Content::Tool(body) => body.is_end_stream(),
+            Content::Compressed(body) => body.is_over(),
         }
     }
 
@@ -217,6 +235,7 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Page(page) => page.size_hint(),
             Content::Tool(body) => body.size_hint(),
+            Content::Compressed(_) => SizeHint::default(),
         }
     }
 }

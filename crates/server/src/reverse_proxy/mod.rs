@@ -12,6 +12,8 @@ mod allowances;
 mod authority;
 mod bodies;
 pub mod certificates;
+mod compressed;
+mod compression;
 mod freshness;
 mod guard;
 mod headers;
@@ -36,6 +38,7 @@ use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Index, Table};
 use hearth_core::{Domains, ToolName};
 use http::StatusCode;
+use tokio::sync::Semaphore;
 
 use self::allowances::Meters;
 pub use freshness::{Freshness, STALE_AFTER};
@@ -53,6 +56,8 @@ pub struct Door {
     limits: Limits,
     front_door: FrontDoor,
     visitors: Meters<IpAddr>,
+    /// As many mebibytes as compressing may still take.
+    compressing: Arc<Semaphore>,
     tools: Meters<ToolName>,
     /// The port to which browsers come by TLS.
     port: u16,
@@ -115,7 +120,8 @@ impl Door {
         let Followed { table, freshness } = followed;
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
-        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, tools, port })
+        let compressing = Arc::new(Semaphore::new(compressed::MEMORY));
+        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, compressing, tools, port })
     }
 }
 

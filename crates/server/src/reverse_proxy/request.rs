@@ -24,6 +24,8 @@ use super::access::{Passes, Record};
 use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
 use super::bodies::{ResponseBody, Upload};
+use super::compressed::Encoder;
+use super::compression::{self, Coding};
 use super::guard;
 use super::headers;
 use super::listener::{Held, Visitor};
@@ -161,6 +163,7 @@ async fn forward(
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
     record.hold_tool(door.admit_tool(&backend.tool)?);
+    let coding = compression::wanted(request.headers());
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
@@ -207,7 +210,23 @@ async fn forward(
     record.set_status(response.status());
     headers::respond(response.headers_mut(), &visit.authority.host);
     *response.version_mut() = Version::HTTP_11;
-    Ok(Ok(response.map(|body| ResponseBody::of_tool(body, door.upstream.read_patience()))))
+    Ok(Ok(deliver(door, response, coding)))
+}
+
+/// A tool's answer as it is sent: compressed where the client likes that and it is worth it.
+fn deliver(door: &Door, response: Response<Incoming>, coding: Option<Coding>) -> Response<ResponseBody> {
+    let pause = door.upstream.read_patience();
+    let coding = coding.filter(|_| compression::is_worthwhile(response.status(), response.headers()));
+    // One of too many passes as it is.
+    let memory = coding.map_or(0, Encoder::memory);
+    let permit = coding.and_then(|_| door.compressing.clone().try_acquire_many_owned(memory).ok());
+    let encoder = coding.filter(|_| permit.is_some()).and_then(|coding| Encoder::new(coding).ok());
+    let (Some(coding), Some(by)) = (coding, encoder.zip(permit)) else {
+        return response.map(|body| ResponseBody::of_tool(body, pause));
+    };
+    let (mut parts, body) = response.into_parts();
+    compression::declare(&mut parts.headers, coding);
+    Response::from_parts(parts, ResponseBody::compressed(body, by, pause))
 }
 
 /// A page that says why there is no answer of a tool: from the role that draws them or, while that is away, a plain one.

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use hearth_core::Platform;
-use hearth_core::names::path;
+use hearth_core::names::{MAINTENANCE, path};
 
 use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
+use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, STALE_AFTER, observation, serve};
 use crate::{http_service, kubernetes};
 
@@ -45,14 +46,17 @@ pub struct Args {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = path::PLATFORM)]
     platform: PathBuf,
-    /// Where the last known routes are kept.
+    /// Whose requests are refused; read again when it changes, and it may be missing.
+    #[arg(long, value_name = "FILE")]
+    blocked: Option<PathBuf>,
+    /// Where the last known routes are kept, and where `maintenance` switches the page for technical problems.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hearth/proxy")]
     state: PathBuf,
 }
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, state } = args;
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, blocked, state } = args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
@@ -70,9 +74,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
+    let switches = SwitchFiles { maintenance: state.join(MAINTENANCE), blocked };
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
     let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port);
+    tokio::spawn(door.switches.clone().follow(switches, switches::EVERY));
     let following = tokio::spawn(follower.run(course.clone()));
 
     let mut inherited = Inheritance::ask(&place).await?;

@@ -16,8 +16,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::allowances::Pass;
 use super::bodies::ResponseBody;
 use super::guard::{Gate, Guarded};
 use super::tls::{Greeting, Pair, Tls};
@@ -67,7 +68,12 @@ pub struct Tunnels(mpsc::Receiver<Infallible>);
 
 /// Held by each tunnel as long as it is open.
 #[derive(Clone, Debug)]
-pub(super) struct Held(#[expect(dead_code, reason = "it is there to be dropped")] mpsc::Sender<Infallible>);
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub(super) struct Held {
+    open: mpsc::Sender<Infallible>,
+    /// The place that its connection takes, among all and among the visitor's own.
+    place: Option<Arc<(OwnedSemaphorePermit, Option<Pass<IpAddr>>)>>,
+}
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -85,8 +91,14 @@ const NOBODY: Visitor = Visitor { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), sh
 pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: watch::Receiver<Course>) -> Tunnels {
     let ((alive, mut all_gone), (tunnels, all_closed)) = (mpsc::channel(1), mpsc::channel(1));
     let free = Arc::new(Semaphore::new(CONNECTIONS));
-    let connections =
-        Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), visitor: NOBODY, free };
+    let connections = Connections {
+        door,
+        course: course.clone(),
+        alive,
+        tunnels: Held { open: tunnels, place: None },
+        visitor: NOBODY,
+        free,
+    };
     tokio::select! {
         _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
         _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
@@ -146,7 +158,13 @@ impl Connections {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let connections = Self { visitor: Visitor { address: peer.ip(), shown: None }, ..self.clone() };
+            // Whoever has too many is not told, which would take a handshake.
+            let Some(pass) = self.door.admit_connection(peer.ip()) else { continue };
+            let connections = Self {
+                visitor: Visitor { address: peer.ip(), shown: None },
+                tunnels: Held { place: Some(Arc::new((permit, pass))), ..self.tunnels.clone() },
+                ..self.clone()
+            };
             let greeting = tls.map(Tls::greeting);
             tokio::spawn(async move {
                 let metrics = connections.door.metrics.clone();
@@ -156,7 +174,6 @@ impl Connections {
                     None => connections.serve_plain(stream).await,
                 }
                 metrics.connections.dec();
-                drop(permit);
             });
         }
     }

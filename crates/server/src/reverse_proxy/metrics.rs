@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::certificates::CertificateMetrics;
 use super::freshness::Freshness;
+use super::switches::SwitchMetrics;
 
 /// Upper bounds, in seconds: from a page on the same machine to a long poll.
 const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -36,6 +37,7 @@ pub struct Metrics {
     pub(super) table_changes: Counter,
     pub(super) watch_failures: Family<KindLabel, Counter>,
     pub(super) tools: Gauge,
+    pub(super) switches: SwitchMetrics,
     /// Of certificates.
     pub certificates: CertificateMetrics,
     ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
@@ -73,6 +75,7 @@ impl Metrics {
             table_changes: Counter::default(),
             watch_failures: Family::default(),
             tools: Gauge::default(),
+            switches: SwitchMetrics::default(),
             certificates: CertificateMetrics::default(),
             ages: Family::default(),
             registry: Registry::default(),
@@ -101,6 +104,7 @@ impl Metrics {
             metrics.ages.clone(),
         );
         metrics.certificates.register(&mut registry);
+        metrics.switches.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 

@@ -23,6 +23,7 @@ mod pages;
 mod plain;
 mod request;
 mod snapshot;
+pub mod switches;
 mod tls;
 mod upstream;
 mod watch;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use hearth_core::limit::Allowance;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Index, Table};
 use hearth_core::{Domains, ToolName};
@@ -44,6 +46,7 @@ use self::allowances::Meters;
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
+use switches::Switches;
 pub use tls::{Pair, PairError, Tls};
 pub use upstream::Patience;
 
@@ -56,6 +59,10 @@ pub struct Door {
     limits: Limits,
     front_door: FrontDoor,
     visitors: Meters<IpAddr>,
+    /// How many connections visitors have.
+    connections: Meters<IpAddr>,
+    /// What an operator switches.
+    pub switches: Arc<Switches>,
     /// As many mebibytes as compressing may still take.
     compressing: Arc<Semaphore>,
     tools: Meters<ToolName>,
@@ -121,7 +128,22 @@ impl Door {
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
         let compressing = Arc::new(Semaphore::new(compressed::MEMORY));
-        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, compressing, tools, port })
+        let at_once = Allowance { per_second: u32::MAX, burst: u32::MAX, at_once: front_door.visitor_connections };
+        let (connections, switches) = (Meters::new(at_once), Switches::new(metrics.switches.clone()));
+        Arc::new(Self {
+            table,
+            freshness,
+            metrics,
+            upstream,
+            limits,
+            front_door,
+            visitors,
+            connections,
+            switches,
+            compressing,
+            tools,
+            port,
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use super::guard;
 use super::headers;
 use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
-use super::pages;
+use super::pages::{self, Page};
 use super::upstream::{Failure, Outgoing};
 
 /// Where load balancers ask whether the front door stands.
@@ -69,9 +69,7 @@ pub(super) async fn handle(
     let mut response = answered.unwrap_or_else(|refusal| {
         let mut response = pages::plain(refusal.0, refusal.1);
         headers::finish(response.headers_mut());
-        if refusal.0 == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        } else if version < Version::HTTP_2 {
+        if version < Version::HTTP_2 {
             // Whoever sends what cannot be read may have sent more of it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -94,8 +92,14 @@ async fn answer(
         return Ok(pages::plain(StatusCode::OK, "proxy ok!"));
     }
     let visitor = request.extensions().get::<Visitor>();
+    if let Some(page) = door.switches.refuse(visitor, request.headers()) {
+        return Ok(page);
+    }
     if let Some(visitor) = visitor {
-        record.hold_visitor(door.admit_visitor(visitor.address)?);
+        match door.admit_visitor(visitor.address) {
+            Ok(pass) => record.hold_visitor(pass),
+            Err(sentence) => return Ok(too_many(sentence, request.headers())),
+        }
     }
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
@@ -162,7 +166,10 @@ async fn forward(
     backend: &Backend,
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
-    record.hold_tool(door.admit_tool(&backend.tool)?);
+    match door.admit_tool(&backend.tool) {
+        Ok(pass) => record.hold_tool(pass),
+        Err(sentence) => return Ok(Ok(too_many(sentence, request.headers()))),
+    }
     let coding = compression::wanted(request.headers());
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
@@ -211,6 +218,14 @@ async fn forward(
     headers::respond(response.headers_mut(), &visit.authority.host);
     *response.version_mut() = Version::HTTP_11;
     Ok(Ok(deliver(door, response, coding)))
+}
+
+/// What a visitor is told of whom too much was asked. The connection stays open for who slows down.
+fn too_many(sentence: &str, request: &HeaderMap) -> Response<ResponseBody> {
+    let page = Page { title: "Too many requests", sentences: &[sentence], link: None, details: "limited" };
+    let mut response = page.response(StatusCode::TOO_MANY_REQUESTS, request);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// A tool's answer as it is sent: compressed where the client likes that and it is worth it.
@@ -270,7 +285,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
 
 impl Door {
     /// A request of this visitor, if one more is allowed.
-    fn admit_visitor(&self, address: IpAddr) -> Result<Option<Pass<IpAddr>>, Refusal> {
+    fn admit_visitor(&self, address: IpAddr) -> Result<Option<Pass<IpAddr>>, &'static str> {
         if !self.front_door.limits_visitor(address) {
             return Ok(None);
         }
@@ -282,7 +297,7 @@ impl Door {
     }
 
     /// A request to this tool, if one more is allowed.
-    fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, Refusal> {
+    fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, &'static str> {
         if !self.front_door.limits_tool(tool) {
             return Ok(None);
         }
@@ -300,9 +315,9 @@ impl Door {
         })
     }
 
-    fn limited(&self, kind: &'static str, sentence: &'static str) -> Refusal {
+    fn limited(&self, kind: &'static str, sentence: &'static str) -> &'static str {
         self.metrics.limited.get_or_create(&KindLabel { kind }).inc();
-        Refusal(StatusCode::TOO_MANY_REQUESTS, sentence)
+        sentence
     }
 }
 

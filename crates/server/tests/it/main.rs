@@ -20,6 +20,7 @@ mod proxy_front;
 mod proxy_guard;
 mod proxy_handover;
 mod proxy_streams;
+mod proxy_switches;
 mod proxy_watch;
 mod registry_auth;
 mod signer;

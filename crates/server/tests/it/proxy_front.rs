@@ -16,7 +16,10 @@ use hearth_core::Domains;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
 use hearth_server::proxy::handover::cloned;
-use hearth_server::reverse_proxy::{Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Tls, serve};
+use hearth_server::reverse_proxy::switches::Switches;
+use hearth_server::reverse_proxy::{
+    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Tls, observation, serve,
+};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -31,6 +34,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tower::ServiceExt;
 
 /// No step of a test takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -61,6 +65,8 @@ pub(crate) struct Front {
     table: watch::Sender<Arc<Table>>,
     roots: Arc<rustls::RootCertStore>,
     tls: Tls,
+    pub(crate) switches: Arc<Switches>,
+    metrics: Arc<Metrics>,
     /// What a successor is given.
     pub(crate) sockets: Mutex<Vec<OwnedFd>>,
     pub(crate) course: watch::Sender<Course>,
@@ -152,14 +158,24 @@ impl Front {
         let listeners = Listeners { https: vec![tls_socket], http: vec![plain] };
         let (table, tables) = watch::channel(table(tools));
         let followed = Followed { table: tables, freshness: Arc::new(freshness) };
-        let door = Door::new(followed, Metrics::new(), limits, front_door, https.port());
+        let metrics = Metrics::new();
+        let door = Door::new(followed, metrics.clone(), limits, front_door, https.port());
+        let switches = door.switches.clone();
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();
         let served = tokio::spawn(async move {
             let tunnels = serve(listeners, config, door, course.clone()).await;
             tunnels.closed(course).await;
         });
-        Self { https, http, table, roots, tls, sockets, course: steer, served }
+        Self { https, http, table, roots, tls, switches, metrics, sockets, course: steer, served }
+    }
+
+    /// What it counts, as operators read it.
+    pub(crate) async fn metrics(&self) -> String {
+        let router = observation(self.metrics.clone(), Arc::new(fresh()));
+        let request = Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        String::from_utf8(answer.to_bytes().to_vec()).unwrap()
     }
 
     /// Replaces the table.

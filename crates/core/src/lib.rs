@@ -17,6 +17,7 @@ pub mod image;
 pub mod limit;
 pub mod names;
 pub mod platform;
+pub mod public_suffix;
 pub mod registry;
 pub mod route;
 mod shown;

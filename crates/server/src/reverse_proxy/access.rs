@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::allowances::Pass;
+use super::by_tool::{OfTool, Open};
 use super::metrics::Metrics;
 
 /// The longest host or path that is written whole.
@@ -26,6 +27,7 @@ pub(super) struct Record {
     host: String,
     path: String,
     tool: Option<ToolName>,
+    counters: Option<Arc<OfTool>>,
     reason: Option<Reason>,
     status: StatusCode,
     bytes: u64,
@@ -38,6 +40,7 @@ pub(super) struct Record {
 pub(super) struct Passes {
     visitor: Option<Pass<IpAddr>>,
     tool: Option<Pass<ToolName>>,
+    open: Option<Open>,
 }
 
 impl Record {
@@ -56,6 +59,7 @@ impl Record {
             host: shortened(host),
             path: shortened(path),
             tool: None,
+            counters: None,
             reason: None,
             status: StatusCode::OK,
             bytes: 0,
@@ -66,7 +70,15 @@ impl Record {
 
     /// Whose page it is, where a tool of that name exists.
     pub(super) fn set_tool(&mut self, tool: &ToolName) {
+        let counters = self.metrics.by_tool.of(tool.as_str());
+        self.passes.open = Some(counters.clone().open());
+        self.counters = Some(counters);
         self.tool = Some(tool.clone());
+    }
+
+    /// What is counted for its tool, or for none.
+    pub(super) fn counters(&self) -> Arc<OfTool> {
+        self.counters.clone().unwrap_or_else(|| self.metrics.by_tool.of(""))
     }
 
     /// Why a page of the platform is the answer.
@@ -113,7 +125,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.elapsed();
         let tool = self.tool.as_ref().map_or("", ToolName::as_str);
-        self.metrics.request(tool, self.status, elapsed, self.bytes);
+        self.metrics.request(&self.counters(), self.status, elapsed, self.bytes);
         tracing::info!(
             target: "access",
             protocol = self.protocol,

@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::access::Record;
+use super::by_tool::OfTool;
 use super::compressed::{Compressed, Encoder};
 
 /// Why a body was cut off.
@@ -37,6 +38,8 @@ struct Shared {
     left: AtomicU64,
     state: AtomicU8,
     pause: Duration,
+    /// What counts the bytes.
+    counters: Option<Arc<OfTool>>,
 }
 
 const UNTOUCHED: u8 = 0;
@@ -71,19 +74,20 @@ struct IdleClock {
 }
 
 impl Upload {
-    /// Holds `body`, of which at most `longest` bytes are passed on, with at most `pause` between two pieces.
-    pub(super) fn new(body: Incoming, longest: u64, pause: Duration) -> Self {
-        Self::of(Some(body), longest, pause)
+    /// Holds `body`, of which at most `longest` bytes are passed on, with at most `pause` between two pieces. They are
+    /// counted by `counters`.
+    pub(super) fn new(body: Incoming, longest: u64, pause: Duration, counters: Arc<OfTool>) -> Self {
+        Self::of(Some(body), longest, pause, Some(counters))
     }
 
     /// No body.
     pub(super) fn empty() -> Self {
-        Self::of(None, 0, Duration::MAX)
+        Self::of(None, 0, Duration::MAX, None)
     }
 
-    fn of(body: Option<Incoming>, longest: u64, pause: Duration) -> Self {
+    fn of(body: Option<Incoming>, longest: u64, pause: Duration, counters: Option<Arc<OfTool>>) -> Self {
         let (left, state) = (AtomicU64::new(longest), AtomicU8::new(UNTOUCHED));
-        Self(Arc::new(Shared { body: Mutex::new(body), left, state, pause }))
+        Self(Arc::new(Shared { body: Mutex::new(body), left, state, pause, counters }))
     }
 
     /// A body for one attempt.
@@ -184,6 +188,9 @@ impl Body for UploadBody {
                 return Poll::Ready(Some(Err(BodyError::TooLong)));
             }
             shared.left.store(left - length, Ordering::Relaxed);
+            if let Some(counters) = &shared.counters {
+                counters.received(length);
+            }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }

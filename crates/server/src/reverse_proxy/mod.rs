@@ -11,6 +11,7 @@ mod access;
 mod allowances;
 mod authority;
 mod bodies;
+mod by_tool;
 pub mod certificates;
 mod compressed;
 mod compression;
@@ -25,6 +26,7 @@ mod request;
 mod snapshot;
 pub mod switches;
 mod tls;
+mod tunnel;
 mod upstream;
 mod watch;
 

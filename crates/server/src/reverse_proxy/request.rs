@@ -24,6 +24,7 @@ use super::access::{Passes, Record};
 use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
 use super::bodies::{ResponseBody, Upload};
+use super::by_tool::OfTool;
 use super::compressed::Encoder;
 use super::compression::{self, Coding};
 use super::guard;
@@ -31,6 +32,7 @@ use super::headers;
 use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
 use super::pages::{self, Page};
+use super::tunnel::carry;
 use super::upstream::{Failure, Outgoing};
 
 /// Where load balancers ask whether the front door stands.
@@ -182,7 +184,7 @@ async fn forward(
         method: parts.method,
         path: visit.target.clone(),
         headers: parts.headers,
-        upload: Upload::new(body, door.limits.body, door.limits.client_pause),
+        upload: Upload::new(body, door.limits.body, door.limits.client_pause, record.counters()),
     };
     let answer = match door.upstream.send(backend, &outgoing).await {
         Ok(answer) => answer,
@@ -200,7 +202,8 @@ async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match client {
             Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
-                tunnel(door, client, hyper::upgrade::on(&mut response), (held, record.take_passes()));
+                let held = (held, record.take_passes());
+                tunnel(door, client, hyper::upgrade::on(&mut response), record.counters(), held);
                 headers::respond(response.headers_mut(), &visit.authority.host);
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
@@ -264,8 +267,8 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
 }
 
 /// Carries bytes between the client and the tool until one of them ends. A door that was relieved waits for it.
-fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, Passes)) {
-    let metrics = door.metrics.clone();
+fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, counters: Arc<OfTool>, held: (Option<Held>, Passes)) {
+    let (metrics, silence) = (door.metrics.clone(), door.upstream.read_patience());
     tokio::spawn(async move {
         let _held = held;
         let (client, tool) = match tokio::try_join!(client, tool) {
@@ -273,7 +276,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
             Err(error) => return tracing::debug!(%error, "a WebSocket was not opened"),
         };
         metrics.tunnels.inc();
-        let ended = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(tool)).await;
+        let ended = carry(TokioIo::new(client), TokioIo::new(tool), silence, &counters).await;
         metrics.tunnels.dec();
         if let Err(error) = ended {
             tracing::debug!(%error, "a WebSocket was cut off");

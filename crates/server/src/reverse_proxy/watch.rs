@@ -102,11 +102,15 @@ impl Keeper {
         }
         let mut changed = false;
         let mut contacts = Vec::new();
+        let mut news = Vec::new();
         for message in batch {
             if matches!(message.what, Some(Change::Replace(..))) && !listed.contains(&message.kind) {
                 listed.push(message.kind);
             }
-            changed |= message.what.is_some_and(|change| self.index.apply(change));
+            if message.what.is_some_and(|change| self.index.apply(change)) {
+                changed = true;
+                news.push(message.at);
+            }
             contacts.push((message.kind, message.at));
         }
         if changed {
@@ -115,6 +119,9 @@ impl Keeper {
             self.metrics.table_changes.inc();
             self.table.send_replace(table);
             self.changes += 1;
+            for at in news {
+                self.metrics.table_latency.observe(at.elapsed().as_secs_f64());
+            }
         }
         for (kind, at) in contacts {
             self.freshness.heard(kind, at);

@@ -138,6 +138,27 @@ async fn a_connection_is_asked_for_the_hosts_of_its_certificate_only() {
 }
 
 #[tokio::test]
+async fn tls_has_the_versions_that_are_good() {
+    let a = Pod::echo("a").await;
+    let made = Made::of(&["a.hearth.example"]);
+    let front = Front::showing(&[("a", &[a.address])], Tls::new(made.pair(), &[]), trusting(&[&made])).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for protocol in ["http/1.1", "h2"] {
+            let mut config = rustls::ClientConfig::builder_with_protocol_versions(&[version])
+                .with_root_certificates(trusting(&[&made]))
+                .with_no_client_auth();
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            let stream = tokio::net::TcpStream::connect(front.https).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let stream = soon(connector.connect("a.hearth.example".try_into().unwrap(), stream)).await.unwrap();
+            let agreed = stream.get_ref().1;
+            assert_eq!(agreed.protocol_version(), Some(version.version));
+            assert_eq!(agreed.alpn_protocol(), Some(protocol.as_bytes()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_kept_connection_is_held_to_its_certificate() {
     let a = Pod::echo("a").await;
     let narrow = Made::of(&["a.hearth.example"]);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +60,50 @@ async fn each_event_arrives_at_once() {
         words.send(word).await.unwrap();
         assert_eq!(piece(&mut answer).await.unwrap(), format!("data: {word}\n\n"));
     }
+}
+
+#[tokio::test]
+async fn connections_to_pods_are_kept_and_requests_are_counted() {
+    let (connections, counts) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counter = connections.clone();
+    let pod = raw_pod(move |mut stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let counts = counts.clone();
+        async move {
+            while read_head(&mut stream).await.starts_with("POST ") {
+                stream.read_exact(&mut [0; 5]).await.unwrap();
+                counts.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let front = Front::start(&[("a", &[pod])]).await;
+    for mut client in Client::each(&front).await {
+        for _ in 0..5 {
+            let request = Request::post("/").body(full("hello")).unwrap();
+            let answer = client.send(request).await.unwrap();
+            assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "yes");
+        }
+    }
+    assert!(connections.load(Ordering::SeqCst) <= 2, "{connections:?} connections for ten requests, one after another");
+    let expected = [
+        "hearth_proxy_requests_total{tool=\"a\",class=\"2xx\"} 10",
+        "hearth_proxy_request_bytes_total{tool=\"a\"} 50",
+        "hearth_proxy_response_bytes_total{tool=\"a\"} 30",
+        "hearth_proxy_open{tool=\"a\"} 0",
+        "hearth_proxy_tool_request_duration_seconds_count{tool=\"a\"} 10",
+    ];
+    // The last is counted when its answer is dropped.
+    soon(async {
+        loop {
+            let text = front.metrics().await;
+            if expected.iter().all(|line| text.lines().any(|found| found == *line)) {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -93,34 +93,10 @@ async fn answer(
     if path == HEALTH {
         return Ok(pages::plain(StatusCode::OK, "proxy ok!"));
     }
-    let visitor = request.extensions().get::<Visitor>();
-    if let Some(page) = door.switches.refuse(visitor, request.headers()) {
+    if let Some(page) = turned_away(door, &request, record) {
         return Ok(page);
     }
-    if let Some(visitor) = visitor {
-        match door.admit_visitor(visitor.address) {
-            Ok(pass) => record.hold_visitor(pass),
-            Err(sentence) => return Ok(too_many(sentence, request.headers())),
-        }
-    }
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
-    }
-    let authority = match authority(request.uri(), request.headers(), request.version()) {
-        Ok(authority) => authority,
-        Err(error) => return Err(Refusal(StatusCode::BAD_REQUEST, error.sentence())),
-    };
-    if visitor.and_then(|visitor| visitor.shown.as_ref()).is_some_and(|shown| !shown.is_for(authority.host.as_str())) {
-        let text =
-            "This connection's certificate is not for the host of the request: ask again over another connection.";
-        return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, text));
-    }
-    if !path.starts_with('/') {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
-    }
-    if request.headers().get(header::USER_AGENT).is_none_or(|agent| agent.as_bytes().trim_ascii().is_empty()) {
-        return Err(Refusal(StatusCode::FORBIDDEN, "Requests must have a user agent"));
-    }
+    let authority = readable(&request)?;
     if hyper::body::Body::size_hint(request.body()).lower() > door.limits.body {
         return Err(TOO_LONG);
     }
@@ -156,6 +132,43 @@ async fn answer(
     };
     record.set_reason(reason);
     Ok(page(door, &visit, &decision, reason, stale).await)
+}
+
+/// The page for whoever is not served, or not now.
+fn turned_away(door: &Door, request: &Request<Incoming>, record: &mut Record) -> Option<Response<ResponseBody>> {
+    let visitor = request.extensions().get::<Visitor>();
+    if let Some(page) = door.switches.refuse(visitor, request.headers()) {
+        return Some(page);
+    }
+    match door.admit_visitor(visitor?.address) {
+        Ok(pass) => record.hold_visitor(pass),
+        Err(sentence) => return Some(too_many(sentence, request.headers())),
+    }
+    None
+}
+
+/// The host of a request that can be read in one way and may come over this connection.
+fn readable(request: &Request<Incoming>) -> Result<Authority, Refusal> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
+    }
+    let authority = match authority(request.uri(), request.headers(), request.version()) {
+        Ok(authority) => authority,
+        Err(error) => return Err(Refusal(StatusCode::BAD_REQUEST, error.sentence())),
+    };
+    let shown = request.extensions().get::<Visitor>().and_then(|visitor| visitor.shown.as_ref());
+    if shown.is_some_and(|shown| !shown.is_for(authority.host.as_str())) {
+        let text =
+            "This connection's certificate is not for the host of the request: ask again over another connection.";
+        return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, text));
+    }
+    if !request.uri().path().starts_with('/') {
+        return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
+    }
+    if request.headers().get(header::USER_AGENT).is_none_or(|agent| agent.as_bytes().trim_ascii().is_empty()) {
+        return Err(Refusal(StatusCode::FORBIDDEN, "Requests must have a user agent"));
+    }
+    Ok(authority)
 }
 
 const TOO_LONG: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body of the request is too long.");

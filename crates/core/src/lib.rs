@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod admission;
+pub mod block_list;
 pub mod directory_entry;
 pub mod framing;
 pub mod host;
@@ -16,6 +17,7 @@ pub mod image;
 pub mod limit;
 pub mod names;
 pub mod platform;
+pub mod public_suffix;
 pub mod registry;
 pub mod route;
 mod shown;

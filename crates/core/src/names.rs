@@ -95,6 +95,9 @@ pub mod label {
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 }
 
+/// The file in the front door's state folder that switches the page for technical problems on, and holds what it says.
+pub const MAINTENANCE: &str = "maintenance";
+
 /// Where hearthd's roles find what they are given.
 pub mod path {
     /// The configuration, a `platform.toml`.

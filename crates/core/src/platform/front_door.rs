@@ -16,6 +16,8 @@ pub struct FrontDoor {
     pub address: Option<SocketAddr>,
     /// What one visitor may use: an address, or the 64-bit network of an IPv6 address.
     pub visitor: Allowance,
+    /// How many connections one visitor may have open.
+    pub visitor_connections: u32,
     /// What all visitors of one tool may use together.
     pub tool: Allowance,
     /// Networks whose visitors are not limited, such as `192.0.2.0/24`.
@@ -89,7 +91,11 @@ impl FrontDoor {
     pub(super) fn mistakes(&self) -> Vec<String> {
         let parts = [("visitor", self.visitor), ("tool", self.tool)];
         let wrong = parts.into_iter().filter_map(|(name, allowance)| Some((name, allowance.mistake()?)));
-        wrong.map(|(name, mistake)| format!("front_door.{name}: {mistake}")).collect()
+        let mut mistakes: Vec<String> = wrong.map(|(name, mistake)| format!("front_door.{name}: {mistake}")).collect();
+        if self.visitor_connections == 0 {
+            mistakes.push("front_door.visitor_connections: it must be at least 1".to_owned());
+        }
+        mistakes
     }
 }
 
@@ -99,6 +105,7 @@ impl Default for FrontDoor {
         Self {
             address: None,
             visitor: Allowance { per_second: 100, burst: 100, at_once: 250 },
+            visitor_connections: 500,
             tool: Allowance { per_second: 1000, burst: 2000, at_once: 1000 },
             unlimited_visitors: Vec::new(),
             unlimited_tools: Vec::new(),

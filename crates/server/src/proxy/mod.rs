@@ -9,14 +9,16 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hearth_core::Platform;
-use hearth_core::names::path;
+use hearth_core::names::{MAINTENANCE, path};
 use hearth_core::route::Served;
 
 use self::handover::{Desk, Inheritance};
+use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
+use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{
-    AccessLog, Course, Door, Follower, Limits, Metrics, STALE_AFTER, Sockets, Workers, observation, tls,
+    AccessLog, Course, Door, Follower, Limits, Metrics, STALE_AFTER, Sockets, Workers, observation,
 };
 use crate::{http_service, kubernetes};
 
@@ -35,42 +37,55 @@ pub struct Args {
     /// How to reach the Kubernetes API; the proxy runs outside the cluster.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The certificate for every domain and its chain, PEM.
+    /// A certificate and its chain, PEM; may be given several times. The first is shown to whoever names no host.
     #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
-    /// Its private key, PEM.
+    tls_cert: Vec<PathBuf>,
+    /// Its private key, PEM; as many, in the same order.
     #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    tls_key: Vec<PathBuf>,
+    /// A Secret of the type kubernetes.io/tls; may be given several times.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    tls_secret: Vec<SecretName>,
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = path::PLATFORM)]
     platform: PathBuf,
-    /// Where the last known routes are kept.
+    /// Whose requests are refused; read again when it changes, and it may be missing.
+    #[arg(long, value_name = "FILE")]
+    blocked: Option<PathBuf>,
+    /// Where the last known routes are kept, and where `maintenance` switches the page for technical problems.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hearth/proxy")]
     state: PathBuf,
 }
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, state } = args;
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, blocked, state } = args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
         Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
     let served = Served { domains, legacy_tools: front_door.legacy_tools.iter().cloned().collect() };
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
-    let files = tls::Files { certificate: tls_cert, key: tls_key };
-    let tls = tls::read(&files)?;
+    ensure!(tls_cert.len() == tls_key.len(), "each --tls-cert needs a --tls-key, in the same order");
+    let files = tls_cert.into_iter().zip(tls_key).map(|(certificate, key)| Files { certificate, key }).collect();
+    let copies = state.join("certificates");
+    let certificates = Sources { files, every: certificates::EVERY, secrets: tls_secret, copies };
     let port = https.first().context("--https names no address")?.port();
     let metrics = Metrics::new();
+    let tls = tokio::select! {
+        tls = certificates::follow(certificates, &client, metrics.certificates.clone()) => tls?,
+        () = http_service::stop_signal() => return Ok(()),
+    };
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
+    let switches = SwitchFiles { maintenance: state.join(MAINTENANCE), blocked };
     let (follower, followed) = Follower::new(client, served, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
     let kept = front_door.access_log.clone();
     let (access_log, log_writer) = AccessLog::start(kept, metrics.lost_lines.clone(), std::io::stderr())?;
     let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port).logging_to(access_log);
+    tokio::spawn(door.switches.clone().follow(switches, switches::EVERY));
     let following = tokio::spawn(follower.run(course.clone()));
-    tokio::spawn(tls::keep_current(files, tls.clone()));
 
     let mut inherited = Inheritance::ask(&place).await?;
     let mut listeners = Sockets::default();

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Door;
 use super::access_log::Line;
 use super::allowances::Pass;
+use super::by_tool::{OfTool, Open};
 
 /// The longest host or path that is written whole.
 const LONGEST: usize = 1024;
@@ -27,6 +28,7 @@ pub(super) struct Record {
     host: String,
     path: String,
     tool: Option<ToolName>,
+    counters: Option<Arc<OfTool>>,
     reason: Option<Reason>,
     status: StatusCode,
     bytes: u64,
@@ -39,6 +41,7 @@ pub(super) struct Record {
 pub(super) struct Passes {
     visitor: Option<Pass<IpAddr>>,
     tool: Option<Pass<ToolName>>,
+    open: Option<Open>,
 }
 
 impl Record {
@@ -57,6 +60,7 @@ impl Record {
             host: shortened(host),
             path: shortened(path),
             tool: None,
+            counters: None,
             reason: None,
             status: StatusCode::OK,
             bytes: 0,
@@ -67,7 +71,15 @@ impl Record {
 
     /// Whose page it is, where a tool of that name exists.
     pub(super) fn set_tool(&mut self, tool: &ToolName) {
+        let counters = self.door.metrics.by_tool.of(tool.as_str());
+        self.passes.open = Some(counters.clone().open());
+        self.counters = Some(counters);
         self.tool = Some(tool.clone());
+    }
+
+    /// What is counted for its tool, or for none.
+    pub(super) fn counters(&self) -> Arc<OfTool> {
+        self.counters.clone().unwrap_or_else(|| self.door.metrics.by_tool.of(""))
     }
 
     /// Why a page of the platform is the answer.
@@ -114,7 +126,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let elapsed = self.elapsed();
         let tool = self.tool.as_ref().map_or("", ToolName::as_str);
-        self.door.metrics.request(tool, self.status, elapsed, self.bytes);
+        self.door.metrics.request(&self.counters(), self.status, elapsed, self.bytes);
         self.door.access_log.write(&Line {
             protocol: self.protocol,
             method: self.method.as_str(),

@@ -13,6 +13,9 @@ use std::time::Duration;
 use hearth_core::limit::{Allowance, Meter, Over};
 use tokio::time::Instant;
 
+use super::Door;
+use super::metrics::KindLabel;
+
 /// How many maps there are, and the most keys of each: about 12 MiB altogether for visitors.
 const MAPS: usize = 16;
 const MOST: usize = 8192;
@@ -85,6 +88,20 @@ impl<K: Hash + Eq> Drop for Pass<K> {
 impl<K: Hash + Eq> fmt::Debug for Pass<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pass").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// A connection of this visitor, if one more is allowed.
+    pub(super) fn admit_connection(&self, address: IpAddr) -> Option<Option<Pass<IpAddr>>> {
+        if !self.front_door.limits_visitor(address) {
+            return Some(None);
+        }
+        let begun = self.connections.begin(visitor(address));
+        if begun.is_err() {
+            self.metrics.limited.get_or_create(&KindLabel { kind: "connections" }).inc();
+        }
+        begun.ok().map(Some)
     }
 }
 

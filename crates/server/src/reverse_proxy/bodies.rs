@@ -9,9 +9,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::access::Record;
+use super::by_tool::OfTool;
+use super::compressed::{Compressed, Encoder};
 use super::pool::Lease;
 
 /// Why a body was cut off.
@@ -21,6 +24,8 @@ pub(super) enum BodyError {
     TooLong,
     #[error("the next piece of the body did not come in time")]
     TooSlow,
+    #[error("the body could not be compressed")]
+    Compression(#[source] std::io::Error),
     #[error(transparent)]
     Connection(#[from] hyper::Error),
 }
@@ -34,6 +39,8 @@ struct Shared {
     left: AtomicU64,
     state: AtomicU8,
     pause: Duration,
+    /// What counts the bytes.
+    counters: Option<Arc<OfTool>>,
 }
 
 const UNTOUCHED: u8 = 0;
@@ -57,10 +64,11 @@ pub(super) struct ResponseBody {
 enum Content {
     Page(Full<Bytes>),
     Tool(ToolBody),
+    Compressed(Box<Compressed>),
 }
 
 /// A tool's body, and the connection on which it comes until it has ended.
-struct ToolBody {
+pub(super) struct ToolBody {
     body: Incoming,
     lease: Option<Lease>,
 }
@@ -73,19 +81,20 @@ struct IdleClock {
 }
 
 impl Upload {
-    /// Holds `body`, of which at most `longest` bytes are passed on, with at most `pause` between two pieces.
-    pub(super) fn new(body: Incoming, longest: u64, pause: Duration) -> Self {
-        Self::of(Some(body), longest, pause)
+    /// Holds `body`, of which at most `longest` bytes are passed on, with at most `pause` between two pieces. They are
+    /// counted by `counters`.
+    pub(super) fn new(body: Incoming, longest: u64, pause: Duration, counters: Arc<OfTool>) -> Self {
+        Self::of(Some(body), longest, pause, Some(counters))
     }
 
     /// No body.
     pub(super) fn empty() -> Self {
-        Self::of(None, 0, Duration::MAX)
+        Self::of(None, 0, Duration::MAX, None)
     }
 
-    fn of(body: Option<Incoming>, longest: u64, pause: Duration) -> Self {
+    fn of(body: Option<Incoming>, longest: u64, pause: Duration, counters: Option<Arc<OfTool>>) -> Self {
         let (left, state) = (AtomicU64::new(longest), AtomicU8::new(UNTOUCHED));
-        Self(Arc::new(Shared { body: Mutex::new(body), left, state, pause }))
+        Self(Arc::new(Shared { body: Mutex::new(body), left, state, pause, counters }))
     }
 
     /// A body for one attempt.
@@ -126,16 +135,27 @@ impl ResponseBody {
         Self { content: Content::Page(Full::new(content)), clock: IdleClock::new(Duration::MAX), record: None }
     }
 
-    /// A tool's body, which comes on the connection `lease` where that is given back, with at most `pause` between two pieces.
-    pub(super) fn of_tool(body: Incoming, lease: Option<Lease>, pause: Duration) -> Self {
-        Self { content: Content::Tool(ToolBody { body, lease }), clock: IdleClock::new(pause), record: None }
+    /// A tool's body, with at most `pause` between two pieces.
+    pub(super) fn of_tool(body: ToolBody, pause: Duration) -> Self {
+        Self { content: Content::Tool(body), clock: IdleClock::new(pause), record: None }
+    }
+
+    /// The same, compressed; one without anything in it stays so.
+    pub(super) fn compressed(body: ToolBody, by: (Encoder, OwnedSemaphorePermit), pause: Duration) -> Self {
+        let whole = Self::of_tool(body, pause);
+        match whole.content {
+            Content::Tool(body) if !body.is_end_stream() => {
+                Self { content: Content::Compressed(Box::new(Compressed::new(body, by))), ..whole }
+            }
+            content => Self { content, ..whole },
+        }
     }
 
     /// The answer to HEAD: a page's length is told, the page is not sent.
     pub(super) fn without_content(self) -> Self {
         match self.content {
             Content::Page(_) => Self::page(Bytes::new()),
-            Content::Tool(_) => self,
+            Content::Tool(_) | Content::Compressed(_) => self,
         }
     }
 
@@ -175,6 +195,9 @@ impl Body for UploadBody {
                 return Poll::Ready(Some(Err(BodyError::TooLong)));
             }
             shared.left.store(left - length, Ordering::Relaxed);
+            if let Some(counters) = &shared.counters {
+                counters.received(length);
+            }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
@@ -196,7 +219,8 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         let polled = match &mut this.content {
             Content::Page(page) => Pin::new(page).poll_frame(cx).map_err(|never| match never {}),
-            Content::Tool(tool) => Pin::new(&mut tool.body).poll_frame(cx).map_err(BodyError::from),
+            Content::Tool(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Content::Compressed(body) => body.poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else {
             ready!(this.clock.poll_expired(cx));
@@ -210,30 +234,57 @@ impl Body for ResponseBody {
                 None => (),
             }
         }
-        if let (None, Content::Tool(tool)) = (&frame, &mut this.content) {
-            tool.ended();
-        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Page(page) => page.is_end_stream(),
-            Content::Tool(tool) => tool.body.is_end_stream(),
+            Content::Tool(body) => body.is_end_stream(),
+            Content::Compressed(body) => body.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Page(page) => page.size_hint(),
-            Content::Tool(tool) => tool.body.size_hint(),
+            Content::Tool(body) => body.size_hint(),
+            Content::Compressed(_) => SizeHint::default(),
         }
+    }
+}
+
+impl Body for ToolBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        // After trailers nothing comes.
+        if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {
+            this.ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 // === impl ToolBody ===
 
 impl ToolBody {
+    /// The body of an answer that came on the connection `lease`, where that is given back.
+    pub(super) fn new(body: Incoming, lease: Option<Lease>) -> Self {
+        Self { body, lease }
+    }
+
     fn ended(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.give_back();

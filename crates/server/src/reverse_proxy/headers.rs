@@ -107,12 +107,18 @@ pub(super) fn set_websocket(headers: &mut HeaderMap) {
 }
 
 /// How many fields are put in at most.
-const ADDED: usize = 6;
+const ADDED: usize = 8;
 
 /// Makes a client's fields those of a request to a tool. `uri` is the path and query as sent, `port` the one that
 /// the client came to.
 pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16, uri: &str) {
+    // A field of one connection; here it speaks for the next one as well, since trailers are passed on.
+    let takes_trailers = has_token(headers, &header::TE, "trailers");
     strip_hop_by_hop(headers);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     strip(headers, is_ours);
     headers.reserve(ADDED);
     // The front door itself answers an expectation, when it first reads the body.

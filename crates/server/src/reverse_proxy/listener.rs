@@ -16,12 +16,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::allowances::Pass;
 use super::bodies::ResponseBody;
 use super::guard::{Gate, Guarded};
-use super::tls::Tls;
+use super::tls::{Greeting, Pair, Tls};
 use super::{Door, plain, request};
 
 /// How many connections are open at a time; more wait in the kernel's queue.
@@ -68,20 +68,36 @@ pub struct Tunnels(mpsc::Receiver<Infallible>);
 
 /// Held by each tunnel as long as it is open.
 #[derive(Clone, Debug)]
-pub(super) struct Held(#[expect(dead_code, reason = "it is there to be dropped")] mpsc::Sender<Infallible>);
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub(super) struct Held {
+    open: mpsc::Sender<Infallible>,
+    /// The place that its connection takes, among all and among the visitor's own.
+    place: Option<Arc<(OwnedSemaphorePermit, Option<Pass<IpAddr>>)>>,
+}
 
-/// Who is at the other end of a connection, for what is counted alone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Visitor(pub(super) IpAddr);
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Visitor {
+    /// For what is counted alone.
+    pub(super) address: IpAddr,
+    /// The certificate that was shown, where there was one.
+    pub(super) shown: Option<Arc<Pair>>,
+}
 
 /// Before a connection is accepted.
-const NOBODY: Visitor = Visitor(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+const NOBODY: Visitor = Visitor { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), shown: None };
 
 /// Serves all sockets until the course changes, and then what is open as the course says.
 pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: watch::Receiver<Course>) -> Tunnels {
     let ((alive, mut all_gone), (tunnels, all_closed)) = (mpsc::channel(1), mpsc::channel(1));
     door.upstream.sweep();
-    let connections = Connections { door, course: course.clone(), alive, tunnels: Held(tunnels), visitor: NOBODY };
+    let connections = Connections {
+        door,
+        course: course.clone(),
+        alive,
+        tunnels: Held { open: tunnels, place: None },
+        visitor: NOBODY,
+    };
     tokio::select! {
         _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
         _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
@@ -140,23 +156,28 @@ impl Connections {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let connections = Self { visitor: Visitor(peer.ip()), ..self.clone() };
-            let acceptor = tls.map(|tls| TlsAcceptor::from(tls.load_full()));
+            // Whoever has too many is not told, which would take a handshake.
+            let Some(pass) = self.door.admit_connection(peer.ip()) else { continue };
+            let connections = Self {
+                visitor: Visitor { address: peer.ip(), shown: None },
+                tunnels: Held { place: Some(Arc::new((permit, pass))), ..self.tunnels.clone() },
+                ..self.clone()
+            };
+            let greeting = tls.map(Tls::greeting);
             tokio::spawn(async move {
                 let metrics = connections.door.metrics.clone();
                 metrics.connections.inc();
-                match acceptor {
-                    Some(acceptor) => connections.serve_tls(acceptor, stream).await,
+                match greeting {
+                    Some(greeting) => connections.serve_tls(&greeting, stream).await,
                     None => connections.serve_plain(stream).await,
                 }
                 metrics.connections.dec();
-                drop(permit);
             });
         }
     }
 
-    async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) {
-        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    async fn serve_tls(mut self, greeting: &Greeting, stream: TcpStream) {
+        let stream = match tokio::time::timeout(HANDSHAKE, greeting.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 self.door.metrics.handshake_failures.inc();
@@ -167,6 +188,7 @@ impl Connections {
                 return tracing::debug!("TLS handshake took too long");
             }
         };
+        self.visitor.shown = greeting.shown(stream.get_ref().1.server_name());
         // The protocol is the one that was agreed on, never guessed from the first bytes.
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.serve_http2(stream).await;
@@ -187,11 +209,11 @@ impl Connections {
     {
         let (door, gate) = (self.door.clone(), Arc::new(Gate::default()));
         let stream = Guarded::new(stream, gate.clone());
-        let (course, tunnels, visitor) = (self.course.clone(), self.tunnels.clone(), self.visitor);
+        let (course, tunnels, visitor) = (self.course.clone(), self.tunnels.clone(), self.visitor.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
             let refused = gate.refused(request.headers());
             request.extensions_mut().insert(tunnels.clone());
-            request.extensions_mut().insert(visitor);
+            request.extensions_mut().insert(visitor.clone());
             let answering = handle(door.clone(), request, refused);
             async {
                 let mut response = answering.await?;
@@ -217,9 +239,9 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (door, visitor) = (self.door.clone(), self.visitor);
+        let (door, visitor) = (self.door.clone(), self.visitor.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(visitor);
+            request.extensions_mut().insert(visitor.clone());
             request::handle(door.clone(), request, None)
         });
         let connection = http2::Builder::new(TokioExecutor::new())

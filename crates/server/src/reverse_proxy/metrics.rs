@@ -16,7 +16,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::by_tool::{ByTool, OfTool};
+use super::certificates::CertificateMetrics;
 use super::freshness::Freshness;
+use super::switches::SwitchMetrics;
 
 /// Upper bounds, in seconds: from a page on the same machine to a long poll.
 const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -24,9 +27,10 @@ const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 /// The counters of one proxy.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    bytes: Family<ToolLabel, Counter>,
+    /// Of each tool.
+    pub(super) by_tool: Arc<ByTool>,
     latency: Histogram,
+    pub(super) table_latency: Histogram,
     pub(super) connections: Gauge,
     pub(super) tunnels: Gauge,
     pub(super) handshake_failures: Counter,
@@ -37,18 +41,10 @@ pub struct Metrics {
     pub(super) table_changes: Counter,
     pub(super) watch_failures: Family<KindLabel, Counter>,
     pub(super) tools: Gauge,
+    pub(super) switches: SwitchMetrics,
+    /// Of certificates.
+    pub certificates: CertificateMetrics,
     ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    tool: String,
-    class: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ToolLabel {
-    tool: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,9 +57,9 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("hearth_proxy");
         let metrics = Self {
-            requests: Family::default(),
-            bytes: Family::default(),
+            by_tool: Arc::default(),
             latency: Histogram::new(LATENCIES),
+            table_latency: Histogram::new(LATENCIES),
             connections: Gauge::default(),
             tunnels: Gauge::default(),
             handshake_failures: Counter::default(),
@@ -73,11 +69,18 @@ impl Metrics {
             table_changes: Counter::default(),
             watch_failures: Family::default(),
             tools: Gauge::default(),
+            switches: SwitchMetrics::default(),
+            certificates: CertificateMetrics::default(),
             ages: Family::default(),
             registry: Registry::default(),
         };
-        registry.register("requests", "Requests answered, by tool and class of status", metrics.requests.clone());
-        registry.register("response_bytes", "Bytes of response bodies, by tool", metrics.bytes.clone());
+        registry.register_collector(Box::new(metrics.by_tool.clone()));
+        registry.register_with_unit(
+            "table_change_duration",
+            "Time from the news of a change to the table that has it",
+            Unit::Seconds,
+            metrics.table_latency.clone(),
+        );
         registry.register_with_unit(
             "request_duration",
             "Time from a request's head to the end of its answer",
@@ -101,20 +104,14 @@ impl Metrics {
             Unit::Seconds,
             metrics.ages.clone(),
         );
+        metrics.certificates.register(&mut registry);
+        metrics.switches.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 
     /// Counts a request whose answer is complete.
-    pub(super) fn request(&self, tool: &str, status: StatusCode, elapsed: Duration, bytes: u64) {
-        let class = match status.as_u16() / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        self.requests.get_or_create(&RequestLabels { tool: tool.to_owned(), class }).inc();
-        self.bytes.get_or_create(&ToolLabel { tool: tool.to_owned() }).inc_by(bytes);
+    pub(super) fn request(&self, tool: &OfTool, status: StatusCode, elapsed: Duration, bytes: u64) {
+        tool.answered(status, elapsed, bytes);
         self.latency.observe(elapsed.as_secs_f64());
     }
 

@@ -12,6 +12,10 @@ mod access_log;
 mod allowances;
 mod authority;
 mod bodies;
+mod by_tool;
+pub mod certificates;
+mod compressed;
+mod compression;
 mod freshness;
 mod guard;
 mod h2c;
@@ -25,7 +29,9 @@ mod pool;
 mod request;
 mod shared_origin;
 mod snapshot;
-pub mod tls;
+pub mod switches;
+mod tls;
+mod tunnel;
 mod upstream;
 mod watch;
 mod workers;
@@ -38,6 +44,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use hearth_core::ToolName;
+use hearth_core::limit::Allowance;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Index, Served, Table};
 use http::StatusCode;
@@ -48,7 +55,8 @@ pub use access_log::{AccessLog, Writer};
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
-pub use tls::{Tls, configuration};
+use switches::Switches;
+pub use tls::{Pair, PairError, Tls};
 pub use upstream::Patience;
 pub use workers::{Sockets, Workers};
 
@@ -62,6 +70,12 @@ pub struct Door {
     limits: Limits,
     front_door: FrontDoor,
     visitors: Meters<IpAddr>,
+    /// How many connections visitors have.
+    connections: Meters<IpAddr>,
+    /// What an operator switches.
+    pub switches: Arc<Switches>,
+    /// As many mebibytes as compressing may still take.
+    compressing: Arc<Semaphore>,
     tools: Meters<ToolName>,
     /// The port to which browsers come by TLS.
     port: u16,
@@ -126,6 +140,9 @@ impl Door {
         let Followed { table, freshness } = followed;
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
+        let compressing = Arc::new(Semaphore::new(compressed::MEMORY));
+        let at_once = Allowance { per_second: u32::MAX, burst: u32::MAX, at_once: front_door.visitor_connections };
+        let (connections, switches) = (Meters::new(at_once), Switches::new(metrics.switches.clone()));
         let free = Arc::new(Semaphore::new(listener::CONNECTIONS));
         let access_log = AccessLog::none();
         Arc::new(Self {
@@ -137,6 +154,9 @@ impl Door {
             limits,
             front_door,
             visitors,
+            connections,
+            switches,
+            compressing,
             tools,
             port,
             free,
@@ -163,6 +183,9 @@ impl Door {
             limits: self.limits,
             front_door: self.front_door.clone(),
             visitors: self.visitors.clone(),
+            connections: self.connections.clone(),
+            switches: self.switches.clone(),
+            compressing: self.compressing.clone(),
             tools: self.tools.clone(),
             port: self.port,
             free: self.free.clone(),

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use hearth_core::route::Reason;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use hearth_core::route::reason::{PROXY, PROXY_STATUS_FIELD};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::bodies::ResponseBody;
 
@@ -24,6 +25,60 @@ pub(super) fn plain(status: StatusCode, text: &str) -> Response<ResponseBody> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// A page that says what is wrong and whose fault it is, to a person or a program.
+pub(super) struct Page<'a> {
+    pub(super) title: &'a str,
+    pub(super) sentences: &'a [&'a str],
+    /// Where more can be read: a URL.
+    pub(super) link: Option<&'a str>,
+    /// The word for it, for machines.
+    pub(super) details: &'static str,
+}
+
+impl Page<'_> {
+    /// The page, as HTML for who reads that.
+    pub(super) fn response(&self, status: StatusCode, request: &HeaderMap) -> Response<ResponseBody> {
+        let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut response = if accept.contains("text/html") {
+            let mut response = plain(status, &self.html(status));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
+        } else {
+            let link = self.link.map(|link| format!(" See {link}")).unwrap_or_default();
+            plain(status, &format!("{}. {}{link}", self.title, self.sentences.join(" ")))
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("accept"));
+        if let Ok(value) =
+            HeaderValue::try_from(format!("{PROXY}; error=http_request_denied; details=\"{}\"", self.details))
+        {
+            headers.insert(PROXY_STATUS_FIELD, value);
+        }
+        super::headers::finish(headers);
+        response
+    }
+
+    fn html(&self, status: StatusCode) -> String {
+        let title = escaped(self.title);
+        let sentences: String = self.sentences.iter().map(|sentence| format!("<p>{}</p>", escaped(sentence))).collect();
+        let link =
+            self.link.map(escaped).map(|link| format!("<p><a href=\"{link}\">{link}</a></p>")).unwrap_or_default();
+        format!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+             <meta name=\"viewport\" content=\"width=device-width\"><meta name=\"robots\" content=\"noindex\"></head>\
+             <body><p>{}</p><h1>{title}</h1>{sentences}{link}</body></html>",
+            status.as_u16()
+        )
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Another address: `location` is an absolute URL.

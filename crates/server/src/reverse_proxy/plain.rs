@@ -30,6 +30,9 @@ fn answer(door: &Door, request: &Request<Incoming>) -> Response<ResponseBody> {
     if path == HEALTH {
         return pages::plain(StatusCode::OK, "proxy ok!");
     }
+    if let Some(page) = door.switches.maintenance(request.headers()) {
+        return page;
+    }
     let host = match authority(request.uri(), request.headers(), request.version()) {
         Ok(authority) => authority.host,
         Err(error) => return pages::plain(StatusCode::BAD_REQUEST, error.sentence()),

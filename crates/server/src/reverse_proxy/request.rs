@@ -23,13 +23,17 @@ use super::Door;
 use super::access::{Passes, Record};
 use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
-use super::bodies::{ResponseBody, Upload};
+use super::bodies::{ResponseBody, ToolBody, Upload};
+use super::by_tool::OfTool;
+use super::compressed::Encoder;
+use super::compression::{self, Coding};
 use super::guard;
 use super::headers;
 use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
-use super::pages;
+use super::pages::{self, Page};
 use super::shared_origin;
+use super::tunnel::carry;
 use super::upstream::{Failure, Outgoing};
 
 /// Where load balancers ask whether the front door stands.
@@ -70,9 +74,7 @@ pub(super) async fn handle(
     let mut response = answered.unwrap_or_else(|refusal| {
         let mut response = pages::plain(refusal.0, refusal.1);
         headers::finish(response.headers_mut());
-        if refusal.0 == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        } else if version < Version::HTTP_2 {
+        if version < Version::HTTP_2 {
             // Whoever sends what cannot be read may have sent more of it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -94,22 +96,10 @@ async fn answer(
     if path == HEALTH {
         return Ok(pages::plain(StatusCode::OK, "proxy ok!"));
     }
-    if let Some(visitor) = request.extensions().get::<Visitor>() {
-        record.hold_visitor(door.admit_visitor(*visitor)?);
+    if let Some(page) = turned_away(door, &request, record) {
+        return Ok(page);
     }
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
-    }
-    let authority = match authority(request.uri(), request.headers(), request.version()) {
-        Ok(authority) => authority,
-        Err(error) => return Err(Refusal(StatusCode::BAD_REQUEST, error.sentence())),
-    };
-    if !path.starts_with('/') {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
-    }
-    if request.headers().get(header::USER_AGENT).is_none_or(|agent| agent.as_bytes().trim_ascii().is_empty()) {
-        return Err(Refusal(StatusCode::FORBIDDEN, "Requests must have a user agent"));
-    }
+    let authority = readable(&request)?;
     if hyper::body::Body::size_hint(request.body()).lower() > door.limits.body {
         return Err(TOO_LONG);
     }
@@ -154,6 +144,43 @@ async fn answer(
     Ok(page(door, &visit, &decision, reason, stale).await)
 }
 
+/// The page for whoever is not served, or not now.
+fn turned_away(door: &Door, request: &Request<Incoming>, record: &mut Record) -> Option<Response<ResponseBody>> {
+    let visitor = request.extensions().get::<Visitor>();
+    if let Some(page) = door.switches.refuse(visitor, request.headers()) {
+        return Some(page);
+    }
+    match door.admit_visitor(visitor?.address) {
+        Ok(pass) => record.hold_visitor(pass),
+        Err(sentence) => return Some(too_many(sentence, request.headers())),
+    }
+    None
+}
+
+/// The host of a request that can be read in one way and may come over this connection.
+fn readable(request: &Request<Incoming>) -> Result<Authority, Refusal> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "The front door does not do this method."));
+    }
+    let authority = match authority(request.uri(), request.headers(), request.version()) {
+        Ok(authority) => authority,
+        Err(error) => return Err(Refusal(StatusCode::BAD_REQUEST, error.sentence())),
+    };
+    let shown = request.extensions().get::<Visitor>().and_then(|visitor| visitor.shown.as_ref());
+    if shown.is_some_and(|shown| !shown.is_for(authority.host.as_str())) {
+        let text =
+            "This connection's certificate is not for the host of the request: ask again over another connection.";
+        return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, text));
+    }
+    if !request.uri().path().starts_with('/') {
+        return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
+    }
+    if request.headers().get(header::USER_AGENT).is_none_or(|agent| agent.as_bytes().trim_ascii().is_empty()) {
+        return Err(Refusal(StatusCode::FORBIDDEN, "Requests must have a user agent"));
+    }
+    Ok(authority)
+}
+
 const TOO_LONG: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body of the request is too long.");
 
 /// Has the tool answer. The inner error says what kept it from answering.
@@ -164,7 +191,11 @@ async fn forward(
     backend: &Backend,
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
-    record.hold_tool(door.admit_tool(&backend.tool)?);
+    match door.admit_tool(&backend.tool) {
+        Ok(pass) => record.hold_tool(pass),
+        Err(sentence) => return Ok(Ok(too_many(sentence, request.headers()))),
+    }
+    let coding = compression::wanted(request.headers());
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
@@ -176,7 +207,7 @@ async fn forward(
         method: parts.method,
         path: visit.target.clone(),
         headers: parts.headers,
-        upload: Upload::new(body, door.limits.body, door.limits.client_pause),
+        upload: Upload::new(body, door.limits.body, door.limits.client_pause, record.counters()),
     };
     let answer = match door.upstream.send(backend, &outgoing).await {
         Ok(answer) => answer,
@@ -194,7 +225,8 @@ async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(match client {
             Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
-                tunnel(door, client, hyper::upgrade::on(&mut response), (held, record.take_passes()));
+                let held = (held, record.take_passes());
+                tunnel(door, client, hyper::upgrade::on(&mut response), record.counters(), held);
                 visit.respond(response.headers_mut(), &backend.tool);
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
@@ -211,7 +243,31 @@ async fn forward(
     record.set_status(response.status());
     visit.respond(response.headers_mut(), &backend.tool);
     *response.version_mut() = Version::HTTP_11;
-    Ok(Ok(response.map(|body| ResponseBody::of_tool(body, answer.lease, door.upstream.read_patience()))))
+    Ok(Ok(deliver(door, response, coding)))
+}
+
+/// What a visitor is told of whom too much was asked. The connection stays open for who slows down.
+fn too_many(sentence: &str, request: &HeaderMap) -> Response<ResponseBody> {
+    let page = Page { title: "Too many requests", sentences: &[sentence], link: None, details: "limited" };
+    let mut response = page.response(StatusCode::TOO_MANY_REQUESTS, request);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// A tool's answer as it is sent: compressed where the client likes that and it is worth it.
+fn deliver(door: &Door, response: Response<ToolBody>, coding: Option<Coding>) -> Response<ResponseBody> {
+    let pause = door.upstream.read_patience();
+    let coding = coding.filter(|_| compression::is_worthwhile(response.status(), response.headers()));
+    // One of too many passes as it is.
+    let memory = coding.map_or(0, Encoder::memory);
+    let permit = coding.and_then(|_| door.compressing.clone().try_acquire_many_owned(memory).ok());
+    let encoder = coding.filter(|_| permit.is_some()).and_then(|coding| Encoder::new(coding).ok());
+    let (Some(coding), Some(by)) = (coding, encoder.zip(permit)) else {
+        return response.map(|body| ResponseBody::of_tool(body, pause));
+    };
+    let (mut parts, body) = response.into_parts();
+    compression::declare(&mut parts.headers, coding);
+    Response::from_parts(parts, ResponseBody::compressed(body, by, pause))
 }
 
 /// A page that says why there is no answer of a tool: from the role that draws them or, while that is away, a plain one.
@@ -221,7 +277,7 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
         let outgoing = visit.asks_for_page(door.port, decision, reason);
         let answer = tokio::time::timeout(PAGE_PATIENCE, door.upstream.send(&backend, &outgoing)).await;
         if let Ok(Ok(answer)) = answer {
-            let mut response = answer.response.map(|body| ResponseBody::of_tool(body, answer.lease, PAGE_PATIENCE));
+            let mut response = answer.response.map(|body| ResponseBody::of_tool(body, PAGE_PATIENCE));
             headers::respond(response.headers_mut(), &visit.authority.host);
             headers::explain(response.headers_mut(), reason);
             return response;
@@ -234,8 +290,8 @@ async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, s
 }
 
 /// Carries bytes between the client and the tool until one of them ends. A door that was relieved waits for it.
-fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, Passes)) {
-    let metrics = door.metrics.clone();
+fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, counters: Arc<OfTool>, held: (Option<Held>, Passes)) {
+    let (metrics, silence) = (door.metrics.clone(), door.upstream.read_patience());
     tokio::spawn(async move {
         let _held = held;
         let (client, tool) = match tokio::try_join!(client, tool) {
@@ -243,7 +299,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
             Err(error) => return tracing::debug!(%error, "a WebSocket was not opened"),
         };
         metrics.tunnels.inc();
-        let ended = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(tool)).await;
+        let ended = carry(TokioIo::new(client), TokioIo::new(tool), silence, &counters).await;
         metrics.tunnels.dec();
         if let Err(error) = ended {
             tracing::debug!(%error, "a WebSocket was cut off");
@@ -255,7 +311,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
 
 impl Door {
     /// A request of this visitor, if one more is allowed.
-    fn admit_visitor(&self, Visitor(address): Visitor) -> Result<Option<Pass<IpAddr>>, Refusal> {
+    fn admit_visitor(&self, address: IpAddr) -> Result<Option<Pass<IpAddr>>, &'static str> {
         if !self.front_door.limits_visitor(address) {
             return Ok(None);
         }
@@ -267,7 +323,7 @@ impl Door {
     }
 
     /// A request to this tool, if one more is allowed.
-    fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, Refusal> {
+    fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, &'static str> {
         if !self.front_door.limits_tool(tool) {
             return Ok(None);
         }
@@ -285,9 +341,9 @@ impl Door {
         })
     }
 
-    fn limited(&self, kind: &'static str, sentence: &'static str) -> Refusal {
+    fn limited(&self, kind: &'static str, sentence: &'static str) -> &'static str {
         self.metrics.limited.get_or_create(&KindLabel { kind }).inc();
-        Refusal(StatusCode::TOO_MANY_REQUESTS, sentence)
+        sentence
     }
 }
 

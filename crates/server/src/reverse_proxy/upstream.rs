@@ -12,11 +12,10 @@ use std::time::Duration;
 use hearth_core::route::{Backend, Protocol, Reason};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 
-use super::bodies::{Upload, UploadBody};
+use super::bodies::{ToolBody, Upload, UploadBody};
 use super::h2c::H2c;
-use super::pool::{Lease, Pool};
+use super::pool::Pool;
 
 /// How many addresses are tried for one request.
 const ATTEMPTS: usize = 3;
@@ -75,9 +74,7 @@ pub(super) enum Lost {
 
 /// An answer, and how many addresses had been tried in vain before.
 pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    /// The connection on which its body comes, where it is given back.
-    pub(super) lease: Option<Lease>,
+    pub(super) response: Response<ToolBody>,
     pub(super) retries: u64,
 }
 
@@ -120,7 +117,7 @@ impl Upstream {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
             let asked = self.ask(backend.protocol, *address, outgoing.request());
             let lost = match tokio::time::timeout(self.patience.read, asked).await {
-                Ok(Ok((response, lease))) => return Ok(Answer { response, lease, retries: attempt as u64 }),
+                Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
                 Ok(Err(lost)) => lost,
                 Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
             };
@@ -149,10 +146,13 @@ impl Upstream {
         protocol: Protocol,
         address: SocketAddr,
         request: Request<UploadBody>,
-    ) -> Result<(Response<Incoming>, Option<Lease>), Lost> {
+    ) -> Result<Response<ToolBody>, Lost> {
         match protocol {
-            Protocol::Http1 => self.pool.send(address, request).await.map(|(response, lease)| (response, Some(lease))),
-            Protocol::H2c => self.h2c.request(address, request).await.map(|response| (response, None)),
+            Protocol::Http1 => {
+                let (response, lease) = self.pool.send(address, request).await?;
+                Ok(response.map(|body| ToolBody::new(body, Some(lease))))
+            }
+            Protocol::H2c => Ok(self.h2c.request(address, request).await?.map(|body| ToolBody::new(body, None))),
         }
     }
 }

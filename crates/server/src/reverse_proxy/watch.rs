@@ -100,11 +100,15 @@ impl Keeper {
         }
         let mut changed = false;
         let mut contacts = Vec::new();
+        let mut news = Vec::new();
         for message in batch {
             if matches!(message.what, Some(Change::ListEnds(_))) && !listed.contains(&message.kind) {
                 listed.push(message.kind);
             }
-            changed |= message.what.is_some_and(|change| self.index.apply(change));
+            if message.what.is_some_and(|change| self.index.apply(change)) {
+                changed = true;
+                news.extend(message.at);
+            }
             contacts.extend(message.at.map(|at| (message.kind, at)));
         }
         if changed {
@@ -112,6 +116,9 @@ impl Keeper {
             self.metrics.tools.set(i64::try_from(table.tools()).unwrap_or(i64::MAX));
             self.metrics.table_changes.inc();
             self.table.send_replace(table);
+            for at in news {
+                self.metrics.table_latency.observe(at.elapsed().as_secs_f64());
+            }
         }
         for (kind, at) in contacts {
             self.freshness.heard(kind, at);

@@ -57,7 +57,8 @@ async fn what_a_client_says_of_itself_is_not_believed() {
     has(&answer, "a POST /cgi 5");
     has(&answer, "x-own: kept");
     has(&answer, "x-forwarded-proto: https");
-    for gone in ["203.0.113.9", "evil", "x-hop", "apex", "trailers", "expect:"] {
+    has(&answer, "te: trailers");
+    for gone in ["203.0.113.9", "evil", "x-hop", "apex", "expect:"] {
         assert!(!answer.to_lowercase().contains(gone), "{gone} in:\n{answer}");
     }
 }

@@ -16,8 +16,9 @@ use hearth_core::Domains;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Served, Table};
 use hearth_server::proxy::handover::cloned;
+use hearth_server::reverse_proxy::switches::Switches;
 use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve,
+    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Tls, observation, serve,
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -33,6 +34,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tower::ServiceExt;
 
 /// No step of a test takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -63,6 +65,8 @@ pub(crate) struct Front {
     table: watch::Sender<Arc<Table>>,
     roots: Arc<rustls::RootCertStore>,
     tls: Tls,
+    pub(crate) switches: Arc<Switches>,
+    metrics: Arc<Metrics>,
     /// What a successor is given.
     pub(crate) sockets: Mutex<Vec<OwnedFd>>,
     pub(crate) course: watch::Sender<Course>,
@@ -129,14 +133,20 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
-        let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
+        let names = ["hearth.example", "*.hearth.example", "x.y.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
-        let config = configuration(vec![pair.cert.der().clone()], key).unwrap();
+        let shown = Arc::new(Pair::new(vec![pair.cert.der().clone()], key).unwrap());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
-        let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)))
+        let certificates = (Tls::new(shown, &[]), Arc::new(roots));
+        Self::at([listen().await, listen().await], tools, limits, freshness, certificates)
+    }
+
+    /// One that shows these certificates, to clients who trust those.
+    pub(crate) async fn showing(tools: Tools<'_>, tls: Tls, roots: rustls::RootCertStore) -> Self {
+        let limits = (Limits::default(), unlimited());
+        Self::at([listen().await, listen().await], tools, limits, fresh(), (tls, Arc::new(roots)))
     }
 
     /// One with the same certificates, at these sockets.
@@ -157,14 +167,24 @@ impl Front {
         let listeners = Listeners { https: vec![tls_socket], http: vec![plain] };
         let (table, tables) = watch::channel(table(tools));
         let followed = Followed { table: tables, freshness: Arc::new(freshness) };
-        let door = Door::new(followed, Metrics::new(), limits, front_door, https.port());
+        let metrics = Metrics::new();
+        let door = Door::new(followed, metrics.clone(), limits, front_door, https.port());
+        let switches = door.switches.clone();
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();
         let served = tokio::spawn(async move {
             let tunnels = serve(listeners, config, door, course.clone()).await;
             tunnels.closed(course).await;
         });
-        Self { https, http, table, roots, tls, sockets, course: steer, served }
+        Self { https, http, table, roots, tls, switches, metrics, sockets, course: steer, served }
+    }
+
+    /// What it counts, as operators read it.
+    pub(crate) async fn metrics(&self) -> String {
+        let router = observation(self.metrics.clone(), Arc::new(fresh()));
+        let request = Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        String::from_utf8(answer.to_bytes().to_vec()).unwrap()
     }
 
     /// Replaces the table.
@@ -185,11 +205,16 @@ impl Front {
     }
 
     pub(crate) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.connect_to("a.hearth.example", protocol).await
+    }
+
+    /// As a client who says this name, and none where it is an address.
+    pub(crate) async fn connect_to(&self, name: &'static str, protocol: &[u8]) -> TlsStream<TcpStream> {
         let mut config =
             rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(self.https).await.unwrap();
-        let name = ServerName::try_from("a.hearth.example").unwrap();
+        let name = ServerName::try_from(name).unwrap();
         let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
         stream

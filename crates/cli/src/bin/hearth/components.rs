@@ -277,6 +277,7 @@ fn front_proxy(instance: &Instance) -> Vec<String> {
         ("http", format!("{inside}:80")),
         ("health", format!("{inside}:9100")),
         ("state", instance.text("state/proxy")),
+        ("blocked", instance.text("blocked.toml")),
     ];
     let mut words = vec![instance.own_program("hearthd"), "proxy".to_owned()];
     words.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));

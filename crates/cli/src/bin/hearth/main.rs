@@ -20,6 +20,7 @@ mod images;
 mod instance;
 mod kubernetes;
 mod listing;
+mod maintenance;
 mod manifests;
 mod network;
 mod node;
@@ -68,6 +69,9 @@ enum Action {
     /// Say who looks after the platform.
     #[command(subcommand)]
     Admin(admin::Command),
+    /// Tell all visitors of a technical problem, or serve tools again.
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
     /// Compare what is stored with what is allowed today.
     #[command(subcommand)]
     Check(check::Command),
@@ -126,6 +130,7 @@ async fn on_this_machine(place: Place, action: Action) -> anyhow::Result<()> {
         Action::Purge => down::purge(&instance),
         Action::Render => up::render(&instance),
         Action::Supervise => supervisor::run(instance),
+        Action::Maintenance(command) => maintenance::run(command, &instance.path("state/proxy")),
         Action::Tool(command) => tool::run(command, &instance).await,
         Action::Admin(command) => admin::run(command, &instance).await,
         Action::Person(command) => person::run(command, &first_tool::connection(&instance)?).await,

@@ -1,6 +1,7 @@
 //! `hearth check`: compares what is stored with what should be, and changes nothing.
 
 mod accounts;
+mod domains;
 mod rules;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::listing::print;
 pub enum Command {
     /// Tell what `accounts` would do now for tools, and what it leaves alone.
     Accounts(Cluster),
+    /// Tell whether browsers keep tools apart under the configured domains.
+    Domains(domains::Args),
     /// List the stored objects that today's rules would refuse.
     Rules(rules::Args),
 }
@@ -34,6 +37,7 @@ pub struct Cluster {
 pub async fn run(command: Command, place: &Place) -> ExitCode {
     let found = match command {
         Command::Accounts(cluster) => accounts::run(cluster, place).await,
+        Command::Domains(args) => domains::run(args, place),
         Command::Rules(args) => rules::run(args, place).await,
     };
     match found.and_then(|(text, is_right)| print(&text).map(|()| is_right)) {

@@ -1,0 +1,113 @@
+//! Bytes between a visitor and a tool that speak another protocol than HTTP by now, such as WebSocket.
+//!
+//! They are not looked at. A tunnel through which nothing came for as long as a tool may pause in an answer is closed:
+//! otherwise the ends that vanished without a word would add up.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::Instant;
+
+use super::by_tool::OfTool;
+
+/// When something came last, in milliseconds since the tunnel was opened.
+struct Clock {
+    opened: Instant,
+    last: AtomicU64,
+}
+
+/// One end. What is read from it is counted, and notes the time.
+struct End<'a, S, C> {
+    stream: S,
+    clock: &'a Clock,
+    count: C,
+}
+
+/// Carries bytes between the visitor and the tool until one of them ends, or neither says anything for `silence`.
+///
+/// # Errors
+/// An end is cut off, or both were silent.
+pub(super) async fn carry<A, B>(visitor: A, tool: B, silence: Duration, counters: &OfTool) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let clock = &Clock { opened: Instant::now(), last: AtomicU64::new(0) };
+    let mut visitor = End { stream: visitor, clock, count: |bytes| counters.received(bytes) };
+    let mut tool = End { stream: tool, clock, count: |bytes| counters.sent(bytes) };
+    tokio::select! {
+        ended = copy_bidirectional(&mut visitor, &mut tool) => ended.map(drop),
+        () = clock.silent(silence) => Err(io::Error::new(io::ErrorKind::TimedOut, "both ends were silent for too long")),
+    }
+}
+
+impl Clock {
+    /// Completes when nothing came for so long.
+    async fn silent(&self, limit: Duration) {
+        loop {
+            let last = self.opened + Duration::from_millis(self.last.load(Relaxed));
+            if last.elapsed() >= limit {
+                return;
+            }
+            tokio::time::sleep_until(last + limit).await;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin, C: Fn(u64) + Unpin> AsyncRead for End<'_, S, C> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        (this.count)((buf.filled().len() - before) as u64);
+        this.clock.last.store(u64::try_from(this.clock.opened.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin, C: Unpin> AsyncWrite for End<'_, S, C> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_tunnel_is_closed_and_one_that_is_used_is_not() {
+        let (mut visitor, near) = duplex(64);
+        let (far, mut tool) = duplex(64);
+        let (counters, limit) = (OfTool::default(), Duration::from_secs(1));
+        let begun = Instant::now();
+        let talk = async {
+            // Longer than the limit, with pauses that are shorter.
+            while begun.elapsed() < limit * 2 {
+                visitor.write_all(b"x").await.unwrap();
+                assert_eq!(tool.read_u8().await.unwrap(), b'x');
+                tool.write_all(b"y").await.unwrap();
+                assert_eq!(visitor.read_u8().await.unwrap(), b'y');
+                tokio::time::sleep(limit / 20).await;
+            }
+            Instant::now()
+        };
+        let (ended, talked) = tokio::join!(carry(near, far, limit, &counters), talk);
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(talked.elapsed() < limit * 5);
+    }
+}

@@ -102,7 +102,8 @@ impl Door {
         ] {
             command.arg(format!("--{flag}={}", site.file(name)));
         }
-        command.stdin(Stdio::null()).stdout(std::fs::File::create(site.file("log"))?).stderr(Stdio::inherit());
+        let log = std::fs::File::create(site.file("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self { https, health, process: command.spawn().context("failed to start hearthd")? })
     }
 

@@ -6,9 +6,7 @@
 //! first request that it leads elsewhere, on a connection that is open, so a request of some hundred microseconds is
 //! in it.
 #![expect(
-    clippy::panic,
     clippy::expect_used,
-    clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a measurement prints, and one that cannot go on has failed"

@@ -127,7 +127,7 @@ pub struct PortFact {
 /// What a web service speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
-    /// HTTP/1.1, as nearly all do, with WebSockets.
+    /// HTTP/1.1, as nearly all do.
     #[default]
     Http1,
     /// HTTP/2 without TLS, from the first byte on.

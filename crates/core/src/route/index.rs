@@ -60,17 +60,18 @@ impl Index {
                 self.apply(Change::ListEnds(kind)) | changed
             }
             Change::ListBegins(kind) => {
-                for facts in self.tools.values_mut() {
-                    let mut known = read(facts);
+                for (tool, facts) in &mut self.tools {
+                    let mut known = read(tool, facts);
                     known.doubt(kind);
-                    *facts = record::write(&known);
+                    *facts = record::write(tool, &known);
                 }
                 false
             }
             Change::ListEnds(kind) => {
-                let doubted = |facts: &[u8]| read(facts).unseen.iter().any(|(of, _)| *of == kind);
-                let tools: Vec<_> = self.tools.iter().filter(|(_, facts)| doubted(facts)).collect();
-                let tools: Vec<ToolName> = tools.into_iter().map(|(tool, _)| tool.clone()).collect();
+                let doubted =
+                    |tool: &ToolName, facts: &[u8]| read(tool, facts).unseen.iter().any(|(of, _)| *of == kind);
+                let doubted = self.tools.iter().filter(|(tool, facts)| doubted(tool, facts));
+                let tools: Vec<ToolName> = doubted.map(|(tool, _)| tool.clone()).collect();
                 tools.iter().fold(false, |changed, tool| self.alter(tool, |known| known.forget_unseen(kind)) | changed)
             }
         }
@@ -83,7 +84,7 @@ impl Index {
 
     /// Everything that is known.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.tools.iter().flat_map(|(tool, facts)| read(facts).into_entries(tool.clone()))
+        self.tools.iter().flat_map(|(tool, facts)| read(tool, facts).into_entries(tool.clone()))
     }
 
     /// The tools of which something has changed since this was asked last.
@@ -113,7 +114,8 @@ impl Index {
             if known.is_empty() {
                 self.tools.remove(&tool);
             } else {
-                self.tools.insert(tool.clone(), record::write(&known));
+                let facts = record::write(&tool, &known);
+                self.tools.insert(tool.clone(), facts);
             }
             touched.insert(tool);
         }
@@ -128,7 +130,7 @@ impl Index {
         // The name that is there already is kept, so that all parts of a tool share one.
         let own = self.tools.get_key_value(tool).map(|(own, _)| own.clone());
         let tool = own.as_ref().unwrap_or(tool);
-        let mut known = self.tools.get(tool).map(|facts| read(facts)).unwrap_or_default();
+        let mut known = self.tools.get(tool).map(|facts| read(tool, facts)).unwrap_or_default();
         let doubts = known.unseen.len();
         let changed = change(&mut known);
         if !changed && known.unseen.len() == doubts {
@@ -137,7 +139,7 @@ impl Index {
         if known.is_empty() {
             self.tools.remove(tool);
         } else {
-            self.tools.insert(tool.clone(), record::write(&known));
+            self.tools.insert(tool.clone(), record::write(tool, &known));
         }
         if changed {
             self.put(tool, &known);
@@ -147,7 +149,7 @@ impl Index {
     }
 
     fn rebuild(&mut self, tool: &ToolName) {
-        let known = self.tools.get(tool).map(|facts| read(facts)).unwrap_or_default();
+        let known = self.tools.get(tool).map(|facts| read(tool, facts)).unwrap_or_default();
         self.put(tool, &known);
     }
 
@@ -158,6 +160,6 @@ impl Index {
 }
 
 /// What [`record::write`] wrote a moment ago.
-fn read(facts: &[u8]) -> Known {
-    record::read(facts).unwrap_or_default()
+fn read(tool: &ToolName, facts: &[u8]) -> Known {
+    record::read(tool, facts).unwrap_or_default()
 }

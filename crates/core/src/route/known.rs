@@ -10,13 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::facts::{
-    Entry, Fact, GridFact, IngressFact, Kind, NamespaceFact, PathFact, PortFact, PortRef, Protocol, ServiceFact,
-    SliceFact,
+    Entry, Fact, GridFact, IngressFact, Kind, NamespaceFact, PortFact, PortRef, Protocol, ServiceFact, SliceFact,
 };
 use super::path::{self, Matcher};
-use super::table::{Backend, HostRoutes, Route, Served, ToolRoutes};
+use super::table::{Backend, Route, Served, ToolRoutes};
 use crate::host::Place;
-use crate::{ToolName, names};
+use crate::{Host, ToolName, names};
 
 /// The facts of a tool's objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,8 +113,8 @@ impl Known {
         let mut backends = Backends { tool, known: self, made: HashMap::new() };
         let pages = || backends.get(names::FOUROHFOUR, Some(&PortRef::Number(names::WEB_PORT)));
         let fallback = (tool.as_str() == names::FOUROHFOUR).then(pages);
-        let hosts = if namespace.disabled { Box::default() } else { backends.hosts(served) };
-        (Some(ToolRoutes { name: tool.clone(), hosts }), fallback.filter(|backend| !backend.addresses.is_empty()))
+        let routes = if namespace.disabled { Box::default() } else { backends.routes(served) };
+        (Some(ToolRoutes { name: tool.clone(), routes }), fallback.filter(|backend| !backend.addresses.is_empty()))
     }
 
     /// The addresses of a port of a service: those that are ready or, without one, those that end but still serve.
@@ -165,48 +164,38 @@ impl Backends<'_> {
         let make = || {
             let found = port.and_then(|port| known.addresses(service, port));
             let (addresses, protocol) = found.unwrap_or_default();
-            let addresses = addresses.into_boxed_slice();
-            Arc::new(Backend { tool: tool.clone(), addresses, protocol, on_grid: false })
+            Arc::new(Backend { tool: tool.clone(), addresses: addresses.into(), protocol, on_grid: false })
         };
         self.made.entry((service.to_owned(), port.cloned())).or_insert_with(make).clone()
     }
 
     /// The routes of every host that is the tool's own: all to the grid where it has registered there, else those
     /// that its Ingresses name.
-    fn hosts(&mut self, served: &Served) -> Box<[HostRoutes]> {
+    fn routes(&mut self, served: &Served) -> Box<[Route]> {
         let on_legacy = served.legacy_tools.contains(self.tool);
         if let Some((_, GridFact { address, ready })) = &self.known.grid {
             let addresses = ready.then_some(*address).into_iter().collect();
             let backend =
                 Arc::new(Backend { tool: self.tool.clone(), addresses, protocol: Protocol::Http1, on_grid: true });
-            let all = |path: &str| Box::from([Route { matcher: Matcher::new(path, false), backend: backend.clone() }]);
-            let own = served.domains.hosts_of(self.tool).into_iter().map(|host| (host, all("/")));
-            let legacy = on_legacy.then(|| (served.domains.legacy.clone(), all(&format!("/{}", self.tool))));
-            let hosts = own.chain(legacy);
-            return hosts.filter_map(|(host, routes)| Some(HostRoutes { site: served.site(&host)?, routes })).collect();
+            let own = served.domains.hosts_of(self.tool).into_iter().map(|host| (host, "/".to_owned()));
+            let legacy = on_legacy.then(|| (served.domains.legacy.clone(), format!("/{}", self.tool)));
+            let all = |(host, path): (Host, String)| {
+                Some(Route { matcher: Matcher::new(served.site(&host)?, &path, false), backend: backend.clone() })
+            };
+            return own.chain(legacy).filter_map(all).collect();
         }
         let mut ingresses: Vec<_> = self.known.ingresses.iter().collect();
         // One without a time is not in the API yet, so it comes last.
         ingresses.sort_by_key(|(name, ingress)| (ingress.created.is_none(), ingress.created, *name));
-        let mut hosts: BTreeMap<u16, Vec<&PathFact>> = BTreeMap::new();
+        let mut routes: Vec<Route> = Vec::new();
         for path in ingresses.iter().flat_map(|(_, ingress)| &ingress.paths) {
             let is_own = match served.domains.place(&path.host) {
                 Place::Tool(owner) => owner == *self.tool,
                 Place::Legacy => on_legacy && path::split_first(&path.path).0 == self.tool.as_str(),
                 Place::Apex | Place::Elsewhere => false,
             };
-            if let Some(site) = served.site(&path.host).filter(|_| is_own) {
-                hosts.entry(site).or_default().push(path);
-            }
-        }
-        hosts.into_iter().map(|(site, paths)| HostRoutes { site, routes: self.paths(&paths) }).collect()
-    }
-
-    /// The routes of one host, in the order in which they are tried.
-    fn paths(&mut self, paths: &[&PathFact]) -> Box<[Route]> {
-        let mut routes: Vec<Route> = Vec::with_capacity(paths.len());
-        for path in paths {
-            let matcher = Matcher::new(&path.path, path.exact);
+            let Some(site) = served.site(&path.host).filter(|_| is_own) else { continue };
+            let matcher = Matcher::new(site, &path.path, path.exact);
             if routes.iter().all(|route| route.matcher != matcher) {
                 routes.push(Route { matcher, backend: self.get(&path.service, path.port.as_ref()) });
             }

@@ -32,7 +32,7 @@ mod table;
 pub use facts::{Entry, Kind, Protocol, Source};
 pub use index::{Change, Index};
 pub use reason::Reason;
-pub use table::{Backend, Decision, Served, Table};
+pub use table::{Addresses, Backend, Decision, Served, Table};
 
 #[cfg(test)]
 mod tests;

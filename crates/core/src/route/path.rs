@@ -12,13 +12,15 @@ pub(super) struct Matcher {
     /// Without the slashes at the end of a prefix: `/` is the empty text.
     text: Box<str>,
     exact: bool,
+    /// Of which of a tool's hosts it is.
+    pub(super) site: u16,
 }
 
 impl Matcher {
-    /// A matcher of the path of an Ingress, which starts with a slash.
-    pub(super) fn new(path: &str, exact: bool) -> Self {
+    /// A matcher of the path of an Ingress, which starts with a slash, on one of the hosts.
+    pub(super) fn new(site: u16, path: &str, exact: bool) -> Self {
         let text = if exact { path } else { path.trim_end_matches('/') };
-        Self { text: text.into(), exact }
+        Self { text: text.into(), exact, site }
     }
 
     /// Whether `path`, without a query, is meant. A prefix matches by whole segments, and with or without a slash at
@@ -31,7 +33,7 @@ impl Matcher {
         }
     }
 
-    /// Sorts matchers as the API wants them tried: the longest path first, and exact before prefix.
+    /// Sorts the matchers of a host as the API wants them tried: the longest path first, and exact before prefix.
     pub(super) fn precedence(&self) -> impl Ord + use<> {
         std::cmp::Reverse((self.text.len(), self.exact))
     }
@@ -152,7 +154,7 @@ mod tests {
             (false, "/foo", "/%66oo", false),
         ];
         for (exact, rule, path, expected) in cases {
-            assert_eq!(Matcher::new(rule, exact).matches(path), expected, "exact: {exact}, {rule} against {path}");
+            assert_eq!(Matcher::new(0, rule, exact).matches(path), expected, "exact: {exact}, {rule} against {path}");
         }
     }
 

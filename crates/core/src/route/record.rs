@@ -1,7 +1,7 @@
 //! The facts of a tool as bytes: how they rest in memory, and how the proxy keeps them on disk.
 //!
 //! Facts are written one after another, each as a tag, the object's name and what it says; texts with their length
-//! before them, numbers seven bits at a time. Whatever else stands there, too much of it or too little, is no record.
+//! before them, and without the tool's name where they begin with it, as most do; numbers seven bits at a time. Whatever else stands there, too much of it or too little, is no record.
 //! A change of the format is another version of the file that holds records (the proxy's module `snapshot`).
 //!
 //! It never reads less or more than was written: what has been read and is written again is the same.
@@ -26,8 +26,8 @@ const GRID: u8 = 4;
 const UNSEEN: u8 = 0x80;
 
 /// What is known of a tool, as bytes.
-pub(super) fn write(known: &Known) -> Box<[u8]> {
-    let mut to = Writer(Vec::with_capacity(256));
+pub(super) fn write(tool: &ToolName, known: &Known) -> Box<[u8]> {
+    let mut to = Writer { tool: tool.as_str(), bytes: Vec::with_capacity(256) };
     let doubt = |kind: Kind, name: &str| {
         let is_unseen = !known.unseen.is_empty() && known.unseen.contains(&(kind, name.to_owned()));
         if is_unseen { UNSEEN } else { 0 }
@@ -62,14 +62,14 @@ pub(super) fn write(known: &Known) -> Box<[u8]> {
         to.number(address.port().into());
         to.byte(u8::from(*ready));
     }
-    to.0.into_boxed_slice()
+    to.bytes.into_boxed_slice()
 }
 
 /// Reads what [`write`] wrote.
-pub(super) fn read(bytes: &[u8]) -> Option<Known> {
-    let mut from = Reader(bytes);
+pub(super) fn read(tool: &ToolName, bytes: &[u8]) -> Option<Known> {
+    let mut from = Reader { tool: tool.as_str(), bytes };
     let mut known = Known::default();
-    while !from.0.is_empty() {
+    while !from.bytes.is_empty() {
         let tag = from.byte()?;
         let name = if tag & !UNSEEN == NAMESPACE { String::new() } else { from.text()? };
         let mut seen = |kind: Kind| {
@@ -110,26 +110,31 @@ pub(super) fn read(bytes: &[u8]) -> Option<Known> {
 
 /// A record: whose facts these are, and the facts.
 pub(super) fn of_tool(tool: &ToolName, facts: &[u8]) -> Vec<u8> {
-    let mut to = Writer(Vec::with_capacity(tool.as_str().len() + 1 + facts.len()));
-    to.text(tool.as_str());
-    to.0.extend_from_slice(facts);
-    to.0
+    let mut to = Writer { tool: "", bytes: Vec::with_capacity(tool.as_str().len() + 1 + facts.len()) };
+    to.number(tool.as_str().len() as u64);
+    to.bytes.extend_from_slice(tool.as_str().as_bytes());
+    to.bytes.extend_from_slice(facts);
+    to.bytes
 }
 
 /// Reads what [`of_tool`] wrote. Doubts are not kept.
 pub(super) fn read_of_tool(bytes: &[u8]) -> Option<(ToolName, Known)> {
-    let mut from = Reader(bytes);
-    let tool = from.text()?.parse().ok()?;
-    let mut known = read(from.0)?;
+    let mut from = Reader { tool: "", bytes };
+    let length = usize::try_from(from.number()?).ok()?;
+    let tool: ToolName = std::str::from_utf8(from.take(length)?).ok()?.parse().ok()?;
+    let mut known = read(&tool, from.bytes)?;
     known.unseen.clear();
     Some((tool, known))
 }
 
-struct Writer(Vec<u8>);
+struct Writer<'a> {
+    tool: &'a str,
+    bytes: Vec<u8>,
+}
 
-impl Writer {
+impl Writer<'_> {
     fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
+        self.bytes.push(byte);
     }
 
     fn number(&mut self, mut number: u64) {
@@ -141,8 +146,10 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        let rest = text.strip_prefix(self.tool);
+        let own = rest.unwrap_or(text);
+        self.number((own.len() as u64) << 1 | u64::from(rest.is_some()));
+        self.bytes.extend_from_slice(own.as_bytes());
     }
 
     fn ingress(&mut self, IngressFact { created, paths }: &IngressFact) {
@@ -201,22 +208,25 @@ impl Writer {
         match address {
             IpAddr::V4(four) => {
                 self.byte(4);
-                self.0.extend_from_slice(&four.octets());
+                self.bytes.extend_from_slice(&four.octets());
             }
             IpAddr::V6(six) => {
                 self.byte(6);
-                self.0.extend_from_slice(&six.octets());
+                self.bytes.extend_from_slice(&six.octets());
             }
         }
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    tool: &'a str,
+    bytes: &'a [u8],
+}
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
         Some(taken)
     }
 
@@ -249,8 +259,9 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<String> {
-        let length = usize::try_from(self.number()?).ok()?;
-        Some(std::str::from_utf8(self.take(length)?).ok()?.to_owned())
+        let number = self.number()?;
+        let own = std::str::from_utf8(self.take(usize::try_from(number >> 1).ok()?)?).ok()?;
+        Some(if number & 1 == 1 { format!("{}{own}", self.tool) } else { own.to_owned() })
     }
 
     fn port(&mut self) -> Option<u16> {
@@ -315,7 +326,7 @@ mod tests {
     use super::*;
 
     fn text() -> impl Strategy<Value = String> {
-        "[a-z/é]{0,12}"
+        "(ab)?[a-z/é]{0,12}"
     }
 
     fn address() -> impl Strategy<Value = IpAddr> {
@@ -372,29 +383,33 @@ mod tests {
         })
     }
 
+    fn tool() -> ToolName {
+        "ab".parse().unwrap()
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(known in known()) {
-            prop_assert_eq!(read(&write(&known)), Some(known.clone()));
-            let tool: ToolName = "a-tool".parse().unwrap();
+            prop_assert_eq!(read(&tool(), &write(&tool(), &known)), Some(known.clone()));
             let mut without = known.clone();
             without.unseen.clear();
-            prop_assert_eq!(read_of_tool(&of_tool(&tool, &write(&known))), Some((tool, without)));
+            let record = of_tool(&tool(), &write(&tool(), &known));
+            prop_assert_eq!(read_of_tool(&record), Some((tool(), without)));
         }
 
         /// Only whole facts are read, and whatever is read would be written so.
         #[test]
         fn a_part_is_read_as_whole_facts_or_not(known in known(), at in any::<prop::sample::Index>()) {
-            let bytes = write(&known);
+            let bytes = write(&tool(), &known);
             let part = &bytes[..at.index(bytes.len() + 1)];
-            if let Some(read) = read(part) {
-                prop_assert_eq!(&*write(&read), part);
+            if let Some(read) = read(&tool(), part) {
+                prop_assert_eq!(&*write(&tool(), &read), part);
             }
         }
 
         #[test]
         fn nothing_that_is_read_can_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&bytes);
+            let _ = read(&tool(), &bytes);
             let _ = read_of_tool(&bytes);
         }
     }

@@ -29,8 +29,7 @@ pub struct Served {
 #[derive(Clone, Debug)]
 pub struct Table {
     served: Arc<Served>,
-    /// The lists are sorted by name: a look-up costs the same whatever names a client thinks up.
-    shards: Vec<Arc<Vec<Arc<ToolRoutes>>>>,
+    shards: Vec<Arc<Shard>>,
     fallback: Option<Arc<Backend>>,
     tools: usize,
 }
@@ -69,7 +68,7 @@ pub struct Backend {
     /// Whose service it is.
     pub tool: ToolName,
     /// What may be dialled; sorted, each once.
-    pub addresses: Box<[SocketAddr]>,
+    pub addresses: Addresses,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Whether it runs on the grid, where nobody but the registrar knows whose an address is. From a stale table it is
@@ -77,19 +76,30 @@ pub struct Backend {
     pub on_grid: bool,
 }
 
+/// The addresses of a backend. Most have one, which then needs no list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(List);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum List {
+    One(SocketAddr),
+    Many(Box<[SocketAddr]>),
+}
+
+/// Tools whose names' hashes begin alike, sorted by the rest of the hashes. These stand together, apart from what they
+/// lead to, so that a look-up in a large table touches as little memory as in a small one.
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    hashes: Vec<u32>,
+    tools: Vec<Arc<ToolRoutes>>,
+}
+
 /// The sub-table of a tool.
 #[derive(Debug)]
 pub(super) struct ToolRoutes {
     pub(super) name: ToolName,
     /// A disabled tool has no hosts here.
-    pub(super) hosts: Box<[HostRoutes]>,
-}
-
-/// The routes of one host of a tool, in the order in which they are tried. Which host it is is said by its domain
-/// ([`Served::site`]), since the rest of it is the tool's name.
-#[derive(Debug)]
-pub(super) struct HostRoutes {
-    pub(super) site: u16,
+    /// The routes of all its hosts; those of one stand in the order in which they are tried.
     pub(super) routes: Box<[Route]>,
 }
 
@@ -164,9 +174,10 @@ impl Table {
     }
 
     fn tool(&self, name: &ToolName) -> Option<&ToolRoutes> {
-        let shard = self.shards.get(shard_of(name))?;
-        let at = shard.binary_search_by(|routes| routes.name.cmp(name)).ok()?;
-        shard.get(at).map(Arc::as_ref)
+        let (shard, hash) = hash(name);
+        let shard = self.shards.get(shard)?;
+        let at = shard.find(hash, name).ok()?;
+        shard.tools.get(at).map(Arc::as_ref)
     }
 
     /// Replaces the sub-table of a tool, or removes it.
@@ -174,19 +185,24 @@ impl Table {
         if name.as_str() == names::FOUROHFOUR {
             self.fallback = fallback;
         }
-        let Some(shard) = self.shards.get_mut(shard_of(name)).map(Arc::make_mut) else { return };
-        match (shard.binary_search_by(|routes| routes.name.cmp(name)), routes) {
+        let (shard, hash) = hash(name);
+        let Some(shard) = self.shards.get_mut(shard) else { return };
+        match (shard.find(hash, name), routes) {
             (Ok(at), Some(routes)) => {
-                if let Some(place) = shard.get_mut(at) {
+                if let Some(place) = Arc::make_mut(shard).tools.get_mut(at) {
                     *place = Arc::new(routes);
                 }
             }
             (Ok(at), None) => {
-                shard.remove(at);
+                let shard = Arc::make_mut(shard);
+                shard.hashes.remove(at);
+                shard.tools.remove(at);
                 self.tools -= 1;
             }
             (Err(at), Some(routes)) => {
-                shard.insert(at, Arc::new(routes));
+                let shard = Arc::make_mut(shard);
+                shard.hashes.insert(at, hash);
+                shard.tools.insert(at, Arc::new(routes));
                 self.tools += 1;
             }
             (Err(_), None) => (),
@@ -227,8 +243,8 @@ impl ToolRoutes {
     }
 
     fn find(&self, site: Option<u16>, path: &str) -> Option<&Route> {
-        let host = self.hosts.iter().find(|host| Some(host.site) == site)?;
-        host.routes.iter().find(|route| route.matcher.matches(path))
+        let site = site?;
+        self.routes.iter().find(|route| route.matcher.site == site && route.matcher.matches(path))
     }
 
     fn decide(&self, route: &Route) -> Decision {
@@ -263,11 +279,66 @@ impl From<Domains> for Served {
     }
 }
 
-/// FNV-1a. Nobody gains from collisions: the lists hold existing tools only and are searched in halves.
-fn shard_of(name: &ToolName) -> usize {
-    let hash = name
+// === impl Shard ===
+
+impl Shard {
+    /// Where a tool is, or where it would be. Nobody gains from names of one hash: only tools that exist are here.
+    fn find(&self, hash: u32, name: &ToolName) -> Result<usize, usize> {
+        let mut at = self.hashes.partition_point(|known| *known < hash);
+        while self.hashes.get(at) == Some(&hash) {
+            if self.tools.get(at).is_some_and(|routes| routes.name == *name) {
+                return Ok(at);
+            }
+            at += 1;
+        }
+        Err(at)
+    }
+}
+
+// === impl Addresses ===
+
+impl std::ops::Deref for Addresses {
+    type Target = [SocketAddr];
+
+    fn deref(&self) -> &[SocketAddr] {
+        match &self.0 {
+            List::One(address) => std::slice::from_ref(address),
+            List::Many(addresses) => addresses,
+        }
+    }
+}
+
+impl From<Vec<SocketAddr>> for Addresses {
+    fn from(addresses: Vec<SocketAddr>) -> Self {
+        match addresses.as_slice() {
+            [address] => Self(List::One(*address)),
+            _ => Self(List::Many(addresses.into_boxed_slice())),
+        }
+    }
+}
+
+impl FromIterator<SocketAddr> for Addresses {
+    fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
+        addresses.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl<'a> IntoIterator for &'a Addresses {
+    type Item = &'a SocketAddr;
+    type IntoIter = std::slice::Iter<'a, SocketAddr>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The shard of a tool, and the rest of its hash: FNV-1a, stirred so that all bits of it depend on all of the name.
+fn hash(name: &ToolName) -> (usize, u32) {
+    let sum = name
         .as_str()
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    usize::try_from((hash ^ (hash >> 32)) % SHARDS as u64).unwrap_or_default()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let sum = (sum ^ (sum >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let sum = (sum ^ (sum >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    (usize::try_from(sum % SHARDS as u64).unwrap_or_default(), (sum >> 32) as u32)
 }

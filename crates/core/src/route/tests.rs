@@ -372,3 +372,44 @@ fn a_snapshot_gives_the_same_table() {
     assert_eq!(new.fallback().map(|backend| backend.addresses.len()), Some(1));
     assert_eq!(old.fallback(), new.fallback());
 }
+
+#[test]
+fn a_list_takes_away_what_it_does_not_show_when_it_is_complete() {
+    let mut fixture = Fixture::new().serving("a", &["10.0.0.1"]).serving("b", &["10.0.0.2"]);
+    let slice = |fixture: &Fixture, tool: &str| {
+        let is_one = |entry: &Entry| entry.fact.kind() == Kind::EndpointSlice && entry.tool.as_str() == tool;
+        Change::Set(fixture.index.entries().find(is_one).unwrap())
+    };
+    let (a, b) = (slice(&fixture, "a"), slice(&fixture, "b"));
+    // One that breaks off takes nothing away, whatever it showed, and what it showed does not count for the next.
+    assert!(!fixture.index.apply(Change::ListBegins(Kind::EndpointSlice)));
+    assert!(!fixture.index.apply(a.clone()) && !fixture.index.apply(b.clone()));
+    assert!(!fixture.index.apply(Change::ListBegins(Kind::EndpointSlice)));
+    assert!(!fixture.index.apply(b));
+    let mut fixture =
+        fixture.check(&[("a.hearth.example/", "a 10.0.0.1:8000"), ("b.hearth.example/", "b 10.0.0.2:8000")]);
+    assert!(fixture.index.apply(Change::ListEnds(Kind::EndpointSlice)));
+    let mut fixture =
+        fixture.check(&[("a.hearth.example/", "unavailable: a"), ("b.hearth.example/", "b 10.0.0.2:8000")]);
+    assert!(!fixture.index.apply(Change::ListEnds(Kind::EndpointSlice)));
+    assert!(fixture.index.apply(a));
+    fixture.check(&[("a.hearth.example/", "a 10.0.0.1:8000")]);
+}
+
+#[test]
+fn each_of_many_tools_is_found_until_it_is_gone() {
+    let names: Vec<String> = (0..3000).map(|number| format!("t{number}")).collect();
+    let mut fixture = names.iter().fold(Fixture::new(), |fixture, name| fixture.tool(name, json!({})));
+    for (number, name) in names.iter().enumerate() {
+        if number % 3 == 0 {
+            let gone = Change::Remove(Kind::Namespace, name.parse().unwrap(), format!("tool-{name}"));
+            assert!(fixture.index.apply(gone));
+        }
+    }
+    let table = fixture.index.table();
+    assert_eq!(table.tools(), 2000);
+    for (number, name) in names.iter().enumerate() {
+        assert_eq!(table.knows(&name.parse().unwrap()), number % 3 != 0, "{name}");
+    }
+    assert!(!table.knows(&"other".parse().unwrap()));
+}

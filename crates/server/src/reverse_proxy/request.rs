@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_core::ToolName;
 use hearth_core::framing::Violation;
 use hearth_core::limit::Over;
 use hearth_core::route::reason::{REASON_FIELD, TOOL_FIELD};
 use hearth_core::route::{Backend, Decision, Reason};
+use hearth_core::{Host, ToolName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -103,13 +103,7 @@ async fn answer(
     if hyper::body::Body::size_hint(request.body()).lower() > door.limits.body {
         return Err(TOO_LONG);
     }
-    let (decision, shared) = {
-        let table = door.table.borrow();
-        (table.route(&authority.host, path), authority.host == table.domains().legacy)
-    };
-    if shared && shared_origin::asks_for_service_worker(request.headers()) {
-        return Err(Refusal(StatusCode::FORBIDDEN, shared_origin::NO_SERVICE_WORKERS));
-    }
+    let (decision, shared) = decide(door, &request, &authority.host)?;
     let known = !matches!(decision, Decision::UnknownTool(_));
     if let Some(tool) = decision.tool().filter(|_| known) {
         record.set_tool(tool);
@@ -179,6 +173,16 @@ fn readable(request: &Request<Incoming>) -> Result<Authority, Refusal> {
         return Err(Refusal(StatusCode::FORBIDDEN, "Requests must have a user agent"));
     }
     Ok(authority)
+}
+
+/// What the table says, and whether the host is the one that tools share.
+fn decide(door: &Door, request: &Request<Incoming>, host: &Host) -> Result<(Decision, bool), Refusal> {
+    let table = door.table.borrow();
+    let shared = *host == table.domains().legacy;
+    if shared && shared_origin::asks_for_service_worker(request.headers()) {
+        return Err(Refusal(StatusCode::FORBIDDEN, shared_origin::NO_SERVICE_WORKERS));
+    }
+    Ok((table.route(host, request.uri().path()), shared))
 }
 
 const TOO_LONG: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, "The body of the request is too long.");

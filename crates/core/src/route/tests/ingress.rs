@@ -265,16 +265,7 @@ fn classes() {
 }
 
 #[test]
-fn services_and_ports() {
-    let p = "Prefix";
-    let resource = json!({"resource": {"apiGroup": "k8s.example.com", "kind": "StorageBucket", "name": "icons"}});
-    let to = |backend: &Value| {
-        ingress(
-            "a",
-            json!({"rules": [{"host": HOST, "http": {"paths": [
-            path_to(p, "/", &backend.clone()), path_to(p, "/two", &json!({"service": {"name": "two", "port": {"number": 80}}}))]}}]}),
-        )
-    };
+fn ports_of_services() {
     check(vec![
         ("a port by number", vec![by_port(&json!({"number": 80}))], &[("/", "one")]),
         ("a port by name", vec![by_port(&json!({"name": "http"}))], &[("/", "one")]),
@@ -286,7 +277,21 @@ fn services_and_ports() {
         ("no such name", vec![by_port(&json!({"name": "web"}))], &[("/", "down")]),
         ("no port", vec![by_port(&json!({}))], &[("/", "down")]),
         ("a number that is none", vec![by_port(&json!({"number": 70000}))], &[("/", "down")]),
-        ("no such service", vec![all_to("a", "missing")], &[("/", "down")]),
+    ]);
+}
+
+#[test]
+fn resources() {
+    let p = "Prefix";
+    let resource = json!({"resource": {"apiGroup": "k8s.example.com", "kind": "StorageBucket", "name": "icons"}});
+    let to = |backend: &Value| {
+        ingress(
+            "a",
+            json!({"rules": [{"host": HOST, "http": {"paths": [
+            path_to(p, "/", &backend.clone()), path_to(p, "/two", &json!({"service": {"name": "two", "port": {"number": 80}}}))]}}]}),
+        )
+    };
+    check(vec![
         (
             "a resource is no service of ours; its paths fall to no other",
             vec![ingress(
@@ -297,6 +302,13 @@ fn services_and_ports() {
             &[("/", "one"), ("/icons/x", "down"), ("/iconsx", "one")],
         ),
         ("a resource for all", vec![to(&resource)], &[("/", "down"), ("/two", "two")]),
+    ]);
+}
+
+#[test]
+fn services() {
+    check(vec![
+        ("no such service", vec![all_to("a", "missing")], &[("/", "down")]),
         (
             "a name outside the cluster is never dialled",
             vec![all_to("a", "one"), service("one", json!({"type": "ExternalName", "externalName": "evil.example"}))],
@@ -357,14 +369,13 @@ fn protocols() {
 }
 
 #[test]
-fn endpoints() {
+fn conditions() {
     let only = |endpoint: Value| vec![all_to("a", "one"), slice("one", "one", json!([endpoint]))];
     let state = |conditions: Value| only(json!({"addresses": ["10.0.0.1"], "conditions": conditions}));
     let beside = |conditions: Value| {
         let ending = json!({"addresses": ["10.0.0.8"], "conditions": conditions});
         vec![all_to("a", "one"), slice("more", "one", json!([ending]))]
     };
-    let hinted = |zone: &str, address: &str| json!({"addresses": [address], "zone": zone, "hints": {"forZones": [{"name": zone}]}});
     check(vec![
         ("no conditions: ready", state(json!(null)), &[("/", "one")]),
         ("unknown is ready", state(json!({"ready": null})), &[("/", "one")]),
@@ -396,6 +407,18 @@ fn endpoints() {
             beside(json!({"ready": false, "serving": true, "terminating": true})),
             &[("/", "one")],
         ),
+    ]);
+}
+
+#[test]
+fn endpoints() {
+    let only = |endpoint: Value| vec![all_to("a", "one"), slice("one", "one", json!([endpoint]))];
+    let beside = |conditions: Value| {
+        let ending = json!({"addresses": ["10.0.0.8"], "conditions": conditions});
+        vec![all_to("a", "one"), slice("more", "one", json!([ending]))]
+    };
+    let hinted = |zone: &str, address: &str| json!({"addresses": [address], "zone": zone, "hints": {"forZones": [{"name": zone}]}});
+    check(vec![
         ("several slices are one list", beside(json!({})), &[("/", "10.0.0.1:8000 10.0.0.8:8000")]),
         (
             "an address in two slices is there once",

@@ -16,6 +16,7 @@ mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
 mod proxy_h2_attacks;
+mod proxy_h2spec;
 mod proxy_handover;
 mod proxy_slow;
 mod proxy_watch;

@@ -20,6 +20,7 @@ mod proxy_h2spec;
 mod proxy_handover;
 mod proxy_slow;
 mod proxy_watch;
+mod proxy_websocket;
 mod proxy_wire;
 mod registry_auth;
 mod signer;

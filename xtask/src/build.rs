@@ -17,7 +17,7 @@ use crate::progress::{Board, Task};
 pub enum Wanted {
     /// Every program and image.
     Everything,
-    /// Kubernetes with etcd, and the oracle: what tests of the rulebook need.
+    /// Kubernetes with etcd, and the programs that only tests need.
     ControlPlane,
 }
 
@@ -64,9 +64,17 @@ const GO: &[GoBuild] = &[
     GoBuild { name: "CoreDNS", module: "cluster/coredns", packages: &["."], output: "", flags: &["-ldflags=-s -w"] },
 ];
 
-/// What tests ask for a second opinion on the rulebook. No instance needs it.
-const ORACLE: GoBuild =
-    GoBuild { name: "oracle", module: "e2e/oracle", packages: &["."], output: "", flags: &["-ldflags=-s -w"] };
+/// What tests ask for a second opinion, on the rulebook and on HTTP/2. No instance needs them.
+const FOR_TESTS: &[GoBuild] = &[
+    GoBuild { name: "oracle", module: "e2e/oracle", packages: &["."], output: "", flags: &["-ldflags=-s -w"] },
+    GoBuild {
+        name: "h2spec",
+        module: "e2e/h2spec",
+        packages: &["github.com/summerwind/h2spec/cmd/h2spec"],
+        output: "",
+        flags: &["-ldflags=-s -w"],
+    },
+];
 
 /// Packages of Debian that building needs, each with a program that shows that it is there.
 const PACKAGES: &[(&str, &str)] = &[
@@ -93,7 +101,9 @@ pub fn run(wanted: &Wanted) -> Result<(), String> {
     eprintln!("Building (kept in {}):", places.cache.display());
     let board = Board::new();
     let result = match wanted {
-        Wanted::ControlPlane => kubernetes(&places, &board).and_then(|()| go(&places, &board, &ORACLE)),
+        Wanted::ControlPlane => {
+            kubernetes(&places, &board).and_then(|()| FOR_TESTS.iter().try_for_each(|build| go(&places, &board, build)))
+        }
         Wanted::Everything => everything(&places, &board),
     };
     board.finish();

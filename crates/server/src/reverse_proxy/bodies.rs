@@ -73,8 +73,8 @@ pub(super) struct ToolBody {
     lease: Option<Lease>,
 }
 
-/// Measures the time for which nothing came.
-struct IdleClock {
+/// Measures the time for which nothing came, or went.
+pub(super) struct IdleClock {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
@@ -304,12 +304,13 @@ impl Drop for ToolBody {
 // === impl IdleClock ===
 
 impl IdleClock {
-    fn new(limit: Duration) -> Self {
+    /// At most so long.
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, sleep: None, waiting: false }
     }
 
     /// Starts waiting, if it has not begun, and is ready when the limit has passed.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit == Duration::MAX {
             return Poll::Pending;
         }
@@ -326,7 +327,8 @@ impl IdleClock {
         sleep.as_mut().poll(cx)
     }
 
-    fn reset(&mut self) {
+    /// Something came.
+    pub(super) fn reset(&mut self) {
         self.waiting = false;
     }
 }

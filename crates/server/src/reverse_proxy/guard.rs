@@ -9,12 +9,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::task::AtomicWaker;
 use hearth_core::framing::{Framing, Then, Violation};
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::bodies::IdleClock;
+use super::stall::within;
 
 /// What stands in the place of a refused request. Somebody else who sends it is answered as anybody is.
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nx-hearth-refused: 1\r\n\r\n";
@@ -77,6 +81,8 @@ pub(super) struct Guarded<S> {
     held: BytesMut,
     passed: usize,
     state: State,
+    /// Measures how long the client takes nothing.
+    clock: IdleClock,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,9 +99,18 @@ enum State {
 }
 
 impl<S> Guarded<S> {
-    /// Guards a connection on which nothing was read yet.
-    pub(super) fn new(stream: S, gate: Arc<Gate>) -> Self {
-        Self { stream, framing: Framing::new(), gate, held: BytesMut::new(), passed: 0, state: State::Open }
+    /// Guards a connection on which nothing was read yet, and on which the client may take nothing for `pause`.
+    pub(super) fn new(stream: S, gate: Arc<Gate>, pause: Duration) -> Self {
+        let (framing, clock) = (Framing::new(), IdleClock::new(pause));
+        Self { stream, framing, gate, held: BytesMut::new(), passed: 0, state: State::Open, clock }
+    }
+
+    /// Gives a client that takes nothing up, unless it speaks another protocol, in which it may.
+    fn within<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match self.gate.is_switched.load(Ordering::Acquire) {
+            true => polled,
+            false => within(&mut self.clock, polled, cx),
+        }
     }
 
     /// Gives what is held and may be read.
@@ -203,7 +218,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.within(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -211,7 +228,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.within(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -219,10 +238,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.within(polled, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.within(polled, cx)
     }
 }

@@ -1,7 +1,7 @@
 //! Accepting connections: TLS, the protocol that was agreed on, limits on every connection, and the drain at the end.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use super::allowances::Pass;
 use super::bodies::ResponseBody;
 use super::guard::{Gate, Guarded};
+use super::stall::{Pieces, Streams, Written};
 use super::tls::{Greeting, Pair, Tls};
 use super::{Door, plain, request};
 
@@ -30,11 +31,19 @@ pub(super) const CONNECTIONS: usize = 20_000;
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a client of HTTP/1 may take for the head of a request, and keep a connection without one.
-const HEAD: Duration = Duration::from_secs(30);
-
 /// How many requests a client of HTTP/2 may have open on one connection.
 const STREAMS: u32 = 128;
+
+/// How many requests of HTTP/2 may be reset on one connection before the front door has begun them: h2 begins what it
+/// has read in one go, so an honest client comes to none or a few.
+const RESET_UNSEEN: usize = 20;
+
+/// How many requests of one connection of HTTP/2 the front door resets for faults of the client. An honest one commits
+/// none; each may have begun work at a tool, which is given up.
+const RESET_FOR_FAULTS: usize = 128;
+
+/// How much of an answer is buffered on a stream of HTTP/2 that the client does not read, beside one piece.
+const UNREAD: usize = 64 * 1024;
 
 /// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
@@ -208,8 +217,9 @@ impl Connections {
         F: Future<Output = Result<Response<ResponseBody>, Infallible>>,
     {
         let (door, gate) = (self.door.clone(), Arc::new(Gate::default()));
-        let stream = Guarded::new(stream, gate.clone());
+        let stream = Guarded::new(stream, gate.clone(), door.limits.client_pause);
         let (course, tunnels, visitor) = (self.course.clone(), self.tunnels.clone(), self.visitor.clone());
+        let head = door.limits.client_head;
         let service = service_fn(|mut request: Request<Incoming>| {
             let refused = gate.refused(request.headers());
             request.extensions_mut().insert(tunnels.clone());
@@ -227,48 +237,66 @@ impl Connections {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(head)
             .max_buf_size(LONGEST_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         // One that waits for its next request is not closed for a successor: the request may be on its way.
-        self.run(connection, Course::Stops, |connection| connection.graceful_shutdown()).await;
+        self.run(connection, Course::Stops, pending(), |connection| connection.graceful_shutdown()).await;
     }
 
     async fn serve_http2<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (door, visitor) = (self.door.clone(), self.visitor.clone());
+        let (door, visitor, limits) = (self.door.clone(), self.visitor.clone(), self.door.limits);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(visitor.clone());
-            request::handle(door.clone(), request, None)
+            let answering = request::handle(door.clone(), request, None);
+            async { answering.await.map(|response| response.map(Pieces::new)) }
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams::new(limits.client_pause);
+        let open = streams.open();
+        let connection = http2::Builder::new(streams)
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(LONGEST_HEAD as u32)
+            .max_pending_accept_reset_streams(RESET_UNSEEN)
+            .max_local_error_reset_streams(RESET_FOR_FAULTS)
+            .max_send_buf_size(UNREAD)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(stream), service);
-        self.run(connection, Course::Relieved, |connection| connection.graceful_shutdown()).await;
+            .serve_connection(TokioIo::new(Written::new(stream, limits.client_pause)), service);
+        let idle = open.idle(limits.client_idle);
+        self.run(connection, Course::Relieved, idle, |connection| connection.graceful_shutdown()).await;
     }
 
-    /// Serves a connection to its end; from a course on, to the end of the requests that have begun.
-    async fn run<C>(mut self, connection: C, from: Course, drain: impl FnOnce(Pin<&mut C>))
-    where
+    /// Serves a connection to its end; from a course on, or when it is idle, to the end of the requests that have begun.
+    async fn run<C>(
+        mut self,
+        connection: C,
+        from: Course,
+        idle: impl Future<Output = ()>,
+        drain: impl FnOnce(Pin<&mut C>),
+    ) where
         C: Future<Output = Result<(), hyper::Error>>,
     {
         let mut connection = pin!(connection);
+        let mut farewell = Duration::MAX;
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             _ = self.course.wait_for(|course| *course >= from) => None,
+            () = idle => {
+                // No request is open; all there is may be what the client does not take.
+                farewell = self.door.limits.client_pause;
+                None
+            }
         };
         let ended = match ended {
             Some(ended) => ended,
             None => {
                 drain(connection.as_mut());
-                connection.await
+                tokio::time::timeout(farewell, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {

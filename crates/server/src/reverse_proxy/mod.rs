@@ -29,6 +29,7 @@ mod pool;
 mod request;
 mod shared_origin;
 mod snapshot;
+mod stall;
 pub mod switches;
 mod tls;
 mod tunnel;
@@ -88,8 +89,12 @@ pub struct Door {
 pub struct Limits {
     /// The most bytes of a request's body.
     pub body: u64,
-    /// How long a client may pause in the middle of a body.
+    /// How long a client of HTTP/1 may take for the head of a request, and keep a connection without one.
+    pub client_head: Duration,
+    /// How long a client may pause in the middle of a body, be it one that it sends or one that it is sent.
     pub client_pause: Duration,
+    /// How long a client of HTTP/2 may keep a connection without a request; it is found out before twice that.
+    pub client_idle: Duration,
     /// How long things may take with a tool's pod.
     pub patience: Patience,
 }
@@ -124,7 +129,13 @@ pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 128 * 1024 * 1024, client_pause: Duration::from_secs(60), patience: Patience::default() }
+        Self {
+            body: 128 * 1024 * 1024,
+            client_head: Duration::from_secs(30),
+            client_pause: Duration::from_secs(60),
+            client_idle: Duration::from_secs(150),
+            patience: Patience::default(),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -210,10 +210,22 @@ impl Front {
 
     /// As a client who says this name, and none where it is an address.
     pub(crate) async fn connect_to(&self, name: &'static str, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.connect_as("127.0.0.1", name, protocol).await
+    }
+
+    /// A connection of the visitor with this address.
+    pub(crate) async fn connect_from(&self, visitor: &str, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.connect_as(visitor, "a.hearth.example", protocol).await
+    }
+
+    async fn connect_as(&self, visitor: &str, name: &'static str, protocol: &[u8]) -> TlsStream<TcpStream> {
         let mut config =
             rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
-        let stream = TcpStream::connect(self.https).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(visitor.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(self.https).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
@@ -240,6 +252,8 @@ impl Front {
 
 async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
     soon(stream.write_all(request.as_bytes())).await.unwrap();
+    // TLS may hold bytes back until it is told not to.
+    let _ = soon(stream.flush()).await;
     let mut answer = Vec::new();
     // A connection that is closed without TLS' farewell is read to the same end.
     let _ = soon(stream.read_to_end(&mut answer)).await;

@@ -9,7 +9,7 @@ mod namespaces;
 
 use serde::{Deserialize, Serialize};
 
-pub use front_door::FrontDoor;
+pub use front_door::{FrontDoor, Path};
 pub use mount::Mount;
 pub use namespaces::{Kind, Namespaces};
 

@@ -50,6 +50,10 @@ const OURS: [&str; 14] = [
     TOOL_FIELD,
 ];
 
+/// Of these, what the front door says of a visitor and the ingress passes on as it is.
+const OF_THE_FRONT_DOOR: [&str; 4] =
+    ["x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", ORIGINAL_URI_FIELD];
+
 /// Removes the fields that belong to the connection on which the message came.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut named: Vec<HeaderName> = Vec::new();
@@ -93,7 +97,7 @@ pub(super) fn set_websocket(headers: &mut HeaderMap) {
 /// the client came to.
 pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16, uri: &str) {
     strip_hop_by_hop(headers);
-    strip_ours(headers);
+    strip_ours(headers, &[]);
     // The front door itself answers an expectation, when it first reads the body.
     headers.remove(header::EXPECT);
     join_cookies(headers);
@@ -106,6 +110,18 @@ pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16,
     headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     if let Ok(uri) = HeaderValue::try_from(uri) {
         headers.insert(ORIGINAL_URI_FIELD, uri);
+    }
+}
+
+/// Makes the front door's fields those of a request to a tool. What it says of the visitor is passed on as it is, for
+/// nobody else can connect to the ingress.
+pub(super) fn pass_on(headers: &mut HeaderMap, authority: &Authority) {
+    strip_hop_by_hop(headers);
+    strip_ours(headers, &OF_THE_FRONT_DOOR);
+    headers.remove(header::EXPECT);
+    join_cookies(headers);
+    if let Ok(host) = HeaderValue::try_from(authority.to_field()) {
+        headers.insert(header::HOST, host);
     }
 }
 
@@ -130,14 +146,17 @@ pub(super) fn explain(headers: &mut HeaderMap, reason: Reason) {
 }
 
 /// Adds what every response over TLS carries, a page of our own too. A tool cannot weaken it with fields of its own.
+/// An answer that comes through the ingress has it already.
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS.clone());
-    headers.append("permissions-policy", PERMISSIONS.clone());
+    if !headers.get_all("permissions-policy").iter().any(|value| *value == PERMISSIONS) {
+        headers.append("permissions-policy", PERMISSIONS.clone());
+    }
 }
 
-fn strip_ours(headers: &mut HeaderMap) {
-    for name in OURS {
-        headers.remove(name);
+fn strip_ours(headers: &mut HeaderMap, kept: &[&str]) {
+    for name in OURS.iter().filter(|name| !kept.contains(name)) {
+        headers.remove(*name);
     }
     // Many servers hand fields to programs as variables in which a hyphen and an underscore are the same, so that
     // `X_Forwarded_Proto` would stand in for ours.
@@ -278,6 +297,31 @@ mod tests {
     }
 
     #[test]
+    fn the_ingress_passes_on_what_the_front_door_says() {
+        let mut headers = map(&[
+            ("host", "A.example:8443"),
+            ("x-forwarded-host", "a.example:8443"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-proto", "https"),
+            ("x-original-uri", "/x?y"),
+            ("x-forwarded-for", "203.0.113.1"),
+            ("x_forwarded_proto", "http"),
+            ("x-hearth-reason", "apex"),
+            ("connection", "keep-alive"),
+        ]);
+        let authority = Authority { host: "a.example".parse().unwrap(), port: Some(8443) };
+        pass_on(&mut headers, &authority);
+        let expected = [
+            "host: a.example:8443",
+            "x-forwarded-host: a.example:8443",
+            "x-forwarded-port: 8443",
+            "x-forwarded-proto: https",
+            "x-original-uri: /x?y",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
     fn responses_carry_the_platforms_fields() {
         let mut headers = map(&[
             ("strict-transport-security", "max-age=0"),
@@ -294,6 +338,8 @@ mod tests {
             "strict-transport-security: max-age=31622400",
         ];
         assert_eq!(lines(&headers), expected);
+        respond(&mut headers, &"a.example".parse().unwrap());
+        assert_eq!(lines(&headers), expected, "twice is the same");
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub use metrics::Metrics;
 pub use tls::{Tls, configuration};
 pub use upstream::Patience;
 
+/// The port that browsers come to when their URL names none.
+const HTTPS: u16 = 443;
+
 /// All that answering a request needs. Made once, given to every connection.
 pub struct Door {
     table: tokio::sync::watch::Receiver<Arc<Table>>,
@@ -53,8 +56,18 @@ pub struct Door {
     front_door: FrontDoor,
     visitors: Meters<IpAddr>,
     tools: Meters<ToolName>,
+    stand: Stand,
     /// The port to which browsers come by TLS.
     port: u16,
+}
+
+/// Where a door stands.
+enum Stand {
+    /// Where browsers come to.
+    Outside,
+    /// Inside the cluster, where the front door alone comes to. What it says of visitors is believed, and what they and
+    /// tools may use has been looked at.
+    Inside,
 }
 
 /// What a request may have.
@@ -83,16 +96,19 @@ pub struct Followed {
     pub freshness: Arc<Freshness>,
 }
 
-/// What operators and load balancers ask.
-pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
-    let ready = freshness.clone();
-    let readyz = async move || match ready.is_ready() {
+/// What load balancers ask.
+pub fn probe(freshness: Arc<Freshness>) -> Router {
+    let readyz = async move || match freshness.is_ready() {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the table of routes is not complete, or too old\n"),
     };
-    Router::new()
+    Router::new().route("/readyz", get(readyz))
+}
+
+/// What operators ask, and what load balancers do.
+pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
+    probe(freshness.clone())
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(async move || metrics.render(&freshness)))
 }
 
@@ -111,10 +127,26 @@ impl Door {
         front_door: FrontDoor,
         port: u16,
     ) -> Arc<Self> {
+        Self::at(Stand::Outside, followed, metrics, limits, front_door, port)
+    }
+
+    /// A door inside the cluster, behind a front door, which must be the only one that can connect to it.
+    pub fn inside(followed: Followed, metrics: Arc<Metrics>, limits: Limits) -> Arc<Self> {
+        Self::at(Stand::Inside, followed, metrics, limits, FrontDoor::default(), HTTPS)
+    }
+
+    fn at(
+        stand: Stand,
+        followed: Followed,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        front_door: FrontDoor,
+        port: u16,
+    ) -> Arc<Self> {
         let Followed { table, freshness } = followed;
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
-        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, tools, port })
+        Arc::new(Self { table, freshness, metrics, upstream, limits, front_door, visitors, tools, stand, port })
     }
 }
 

@@ -19,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::Door;
 use super::access::{Passes, Record};
 use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
@@ -30,6 +29,7 @@ use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
 use super::pages;
 use super::upstream::{Failure, Outgoing};
+use super::{Door, Stand};
 
 /// Where load balancers ask whether the front door stands.
 pub(super) const HEALTH: &str = "/.well-known/healthz";
@@ -158,7 +158,10 @@ async fn forward(
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
-    headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str());
+    match door.stand {
+        Stand::Outside => headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str()),
+        Stand::Inside => headers::pass_on(&mut parts.headers, &visit.authority),
+    }
     if websocket {
         headers::set_websocket(&mut parts.headers);
     }
@@ -246,7 +249,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
 impl Door {
     /// A request of this visitor, if one more is allowed.
     fn admit_visitor(&self, Visitor(address): Visitor) -> Result<Option<Pass<IpAddr>>, Refusal> {
-        if !self.front_door.limits_visitor(address) {
+        if matches!(self.stand, Stand::Inside) || !self.front_door.limits_visitor(address) {
             return Ok(None);
         }
         let begun = self.visitors.begin(visitor(address));
@@ -258,7 +261,7 @@ impl Door {
 
     /// A request to this tool, if one more is allowed.
     fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, Refusal> {
-        if !self.front_door.limits_tool(tool) {
+        if matches!(self.stand, Stand::Inside) || !self.front_door.limits_tool(tool) {
             return Ok(None);
         }
         let begun = self.tools.begin(tool.clone());

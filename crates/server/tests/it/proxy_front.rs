@@ -204,7 +204,8 @@ impl Front {
     }
 }
 
-async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
+/// Sends a request and reads until the other end closes.
+pub(crate) async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
     soon(stream.write_all(request.as_bytes())).await.unwrap();
     let mut answer = Vec::new();
     // A connection that is closed without TLS' farewell is read to the same end.

@@ -14,7 +14,7 @@ use hearth_core::Platform;
 use hearth_core::names::path;
 
 use self::handover::{Desk, Inheritance};
-use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, STALE_AFTER, observation, serve, tls};
+use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, Passage, PassageFiles, STALE_AFTER, observation, serve, tls};
 use crate::{http_service, kubernetes};
 
 /// What the role is started with.
@@ -41,6 +41,8 @@ pub struct Args {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = path::PLATFORM)]
     platform: PathBuf,
+    #[command(flatten)]
+    ingress: PassageFiles,
     /// Where the last known routes are kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hearth/proxy")]
     state: PathBuf,
@@ -48,7 +50,7 @@ pub struct Args {
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, state } = args;
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, platform, ingress, state } = args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
@@ -62,7 +64,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let place = handover::place(&state);
     let (follower, followed) = Follower::new(client, domains, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
-    let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port);
+    let passage = Passage::open(ingress, &front_door, Limits::default().patience)?;
+    let door = Door::with_passage(passage, followed, metrics.clone(), Limits::default(), front_door, port);
     let following = tokio::spawn(follower.run(course.clone()));
     tokio::spawn(tls::keep_current(files, tls.clone()));
 

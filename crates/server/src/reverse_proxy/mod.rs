@@ -17,6 +17,7 @@ mod headers;
 mod listener;
 mod metrics;
 mod pages;
+mod passage;
 mod plain;
 mod request;
 mod snapshot;
@@ -40,6 +41,7 @@ use self::allowances::Meters;
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
+pub use passage::{Passage, PassageFiles};
 pub use tls::{Tls, configuration};
 pub use upstream::Patience;
 
@@ -63,8 +65,8 @@ pub struct Door {
 
 /// Where a door stands.
 enum Stand {
-    /// Where browsers come to.
-    Outside,
+    /// Where browsers come to, with the way through the cluster's ingress, where there is one.
+    Outside(Option<Passage>),
     /// Inside the cluster, where the front door alone comes to. What it says of visitors is believed, and what they and
     /// tools may use has been looked at.
     Inside,
@@ -127,7 +129,19 @@ impl Door {
         front_door: FrontDoor,
         port: u16,
     ) -> Arc<Self> {
-        Self::at(Stand::Outside, followed, metrics, limits, front_door, port)
+        Self::with_passage(None, followed, metrics, limits, front_door, port)
+    }
+
+    /// The same, with a way through the cluster's ingress, where there is one.
+    pub fn with_passage(
+        passage: Option<Passage>,
+        followed: Followed,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        front_door: FrontDoor,
+        port: u16,
+    ) -> Arc<Self> {
+        Self::at(Stand::Outside(passage), followed, metrics, limits, front_door, port)
     }
 
     /// A door inside the cluster, behind a front door, which must be the only one that can connect to it.

@@ -29,7 +29,7 @@ use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
 use super::pages;
 use super::upstream::{Failure, Outgoing};
-use super::{Door, Stand};
+use super::{Door, Passage, Stand};
 
 /// Where load balancers ask whether the front door stands.
 pub(super) const HEALTH: &str = "/.well-known/healthz";
@@ -47,6 +47,15 @@ struct Visit {
     method: Method,
     target: PathAndQuery,
     accept: Option<HeaderValue>,
+}
+
+/// On which way a request goes.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// To a pod.
+    Pod(&'a Backend),
+    /// Through the cluster's ingress, and to which tool, where it is known.
+    Through(&'a Passage, Option<&'a ToolName>),
 }
 
 /// Answers a request that came over TLS.
@@ -129,10 +138,17 @@ async fn answer(
             return Err(Refusal(StatusCode::BAD_REQUEST, text));
         }
         Decision::Redirect { host, path, .. } => return Ok(visit.moved(host.as_str(), path)),
+        _ if let Some(passage) = door.passage(stale) => {
+            let through = Way::Through(passage, decision.tool().filter(|_| known));
+            match forward(door, request, &visit, through, record).await? {
+                Ok(response) => return Ok(response),
+                Err(reason) => reason,
+            }
+        }
         Decision::Apex => Reason::Apex,
         Decision::Elsewhere => Reason::UnknownHost,
         _ if stale => Reason::Stale,
-        Decision::Endpoints(backend) => match forward(door, request, &visit, backend, record).await? {
+        Decision::Endpoints(backend) => match forward(door, request, &visit, Way::Pod(backend), record).await? {
             Ok(response) => return Ok(response),
             Err(reason) => reason,
         },
@@ -151,15 +167,17 @@ async fn forward(
     door: &Door,
     mut request: Request<Incoming>,
     visit: &Visit,
-    backend: &Backend,
+    way: Way<'_>,
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
-    record.hold_tool(door.admit_tool(&backend.tool)?);
+    if let Some(tool) = way.tool() {
+        record.hold_tool(door.admit_tool(tool)?);
+    }
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
     match door.stand {
-        Stand::Outside => headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str()),
+        Stand::Outside(_) => headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str()),
         Stand::Inside => headers::pass_on(&mut parts.headers, &visit.authority),
     }
     if websocket {
@@ -171,9 +189,13 @@ async fn forward(
         headers: parts.headers,
         upload: Upload::new(body, door.limits.body, door.limits.client_pause),
     };
-    let answer = match door.upstream.send(backend, &outgoing).await {
+    let sent = match way {
+        Way::Pod(backend) => door.upstream.send(backend, &outgoing).await,
+        Way::Through(passage, _) => passage.send(&outgoing).await,
+    };
+    let answer = match sent {
         Ok(answer) => answer,
-        Err(Failure::Tool(reason)) => return Ok(Err(reason)),
+        Err(Failure::Page(reason)) => return Ok(Err(reason)),
         Err(Failure::TooLong) => return Err(TOO_LONG),
         Err(Failure::TooSlow) => {
             return Err(Refusal(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time."));
@@ -195,7 +217,9 @@ async fn forward(
             _ => Err(Reason::BrokenAnswer),
         });
     }
+    // Through the ingress comes the file that it puts in the place of a tool's, or a page that says why there is none.
     if response.status() == StatusCode::NOT_FOUND
+        && matches!(way, Way::Pod(_))
         && let Some(mut file) = pages::default_file(&visit.method, visit.target.path())
     {
         headers::finish(file.headers_mut());
@@ -209,7 +233,7 @@ async fn forward(
 
 /// A page that says why there is no answer of a tool: from the role that draws them or, while that is away, a plain one.
 async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, stale: bool) -> Response<ResponseBody> {
-    let fallback = door.table.borrow().fallback().cloned().filter(|_| !stale);
+    let fallback = door.table.borrow().fallback().cloned().filter(|_| !stale && reason != Reason::NoPassage);
     if let Some(backend) = fallback {
         let outgoing = visit.asks_for_page(door.port, decision, reason);
         let answer = tokio::time::timeout(PAGE_PATIENCE, door.upstream.send(&backend, &outgoing)).await;
@@ -244,9 +268,28 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
     });
 }
 
+// === impl Way ===
+
+impl<'a> Way<'a> {
+    fn tool(self) -> Option<&'a ToolName> {
+        match self {
+            Self::Pod(backend) => Some(&backend.tool),
+            Self::Through(_, tool) => tool,
+        }
+    }
+}
+
 // === impl Door ===
 
 impl Door {
+    /// The way through the cluster's ingress, where it is the one to take.
+    fn passage(&self, stale: bool) -> Option<&Passage> {
+        match &self.stand {
+            Stand::Outside(passage) => passage.as_ref().filter(|passage| stale || passage.is_the_only_way()),
+            Stand::Inside => None,
+        }
+    }
+
     /// A request of this visitor, if one more is allowed.
     fn admit_visitor(&self, Visitor(address): Visitor) -> Result<Option<Pass<IpAddr>>, Refusal> {
         if matches!(self.stand, Stand::Inside) || !self.front_door.limits_visitor(address) {

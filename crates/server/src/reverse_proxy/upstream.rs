@@ -13,7 +13,7 @@ use hearth_core::route::{Backend, Reason};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -58,8 +58,8 @@ pub(super) struct Outgoing {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The tool's fault; a page says so.
-    Tool(Reason),
+    /// A page says why.
+    Page(Reason),
     /// The client's body was longer than is allowed.
     TooLong,
     /// The client paused for too long in the middle of its body.
@@ -83,18 +83,7 @@ impl Default for Patience {
 impl Upstream {
     /// No connections yet.
     pub(super) fn new(patience: Patience) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(patience.connect));
-        connector.set_nodelay(true);
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .http1_max_buf_size(BUFFER)
-            .set_host(false)
-            .build(connector);
-        Self { client, patience, turn: AtomicUsize::new(0) }
+        Self { client: pool(connector(patience)), patience, turn: AtomicUsize::new(0) }
     }
 
     /// How long a tool may take between two pieces of its answer.
@@ -106,27 +95,21 @@ impl Upstream {
     pub(super) async fn send(&self, backend: &Backend, outgoing: &Outgoing) -> Result<Answer, Failure> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let addresses = &backend.addresses;
-        let mut may_repeat = may_be_repeated(&outgoing.method) && outgoing.upload.is_empty();
+        let mut may_repeat = outgoing.may_be_repeated();
         let mut reason = Reason::Unavailable;
         // A single address gets a second attempt only for a connection that ended in the moment it was used.
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
-            let request = outgoing.to(*address).ok_or(Failure::Tool(Reason::Unavailable))?;
+            let request = outgoing.to(Scheme::HTTP, *address).ok_or(Failure::Page(Reason::Unavailable))?;
             let answer = tokio::time::timeout(self.patience.read, self.client.request(request)).await;
             let error = match answer {
                 Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
+                Err(_) => return Err(Failure::Page(Reason::NoAnswer)),
             };
             tracing::debug!(tool = %backend.tool, %address, error = chain(&error), "no answer");
-            if outgoing.upload.was_too_long() {
-                return Err(Failure::TooLong);
-            }
-            if outgoing.upload.was_too_slow() {
-                return Err(Failure::TooSlow);
-            }
-            if is_of_the_body(&error) {
-                return Err(Failure::Broken);
+            if let Some(failure) = outgoing.failed(&error) {
+                return Err(failure);
             }
             reason = if error.is_connect() { Reason::Unreachable } else { Reason::BrokenAnswer };
             let unsent = error.is_connect() && outgoing.upload.is_untouched() && addresses.len() > 1;
@@ -134,14 +117,51 @@ impl Upstream {
                 break;
             }
         }
-        Err(Failure::Tool(reason))
+        Err(Failure::Page(reason))
     }
 }
 
+/// What makes connections.
+pub(super) fn connector(patience: Patience) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(patience.connect));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(60)));
+    connector
+}
+
+/// What keeps connections.
+pub(super) fn pool<C: Connect + Clone>(connector: C) -> Client<C, UploadBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_max_buf_size(BUFFER)
+        .set_host(false)
+        .build(connector)
+}
+
 impl Outgoing {
-    fn to(&self, address: SocketAddr) -> Option<Request<UploadBody>> {
+    /// Whether it may be sent once more although it may have reached somebody.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && self.upload.is_empty()
+    }
+
+    /// Why sending failed, where the client is to blame.
+    pub(super) fn failed(&self, error: &Error) -> Option<Failure> {
+        if self.upload.was_too_long() {
+            return Some(Failure::TooLong);
+        }
+        if self.upload.was_too_slow() {
+            return Some(Failure::TooSlow);
+        }
+        is_of_the_body(error).then_some(Failure::Broken)
+    }
+
+    /// The request for one attempt.
+    pub(super) fn to(&self, scheme: Scheme, address: SocketAddr) -> Option<Request<UploadBody>> {
         let authority = Authority::try_from(address.to_string()).ok()?;
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(self.path.clone());
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(self.path.clone());
         let mut request = Request::new(self.upload.attempt());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri.build().ok()?;
@@ -149,10 +169,6 @@ impl Outgoing {
         *request.headers_mut() = self.headers.clone();
         Some(request)
     }
-}
-
-fn may_be_repeated(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Whether sending failed because the client's body could not be read.

@@ -17,7 +17,7 @@ use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Tls, configuration, serve,
+    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Passage, Tls, configuration, serve,
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -120,6 +120,15 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
+        Self::made(tools, limits, freshness, None).await
+    }
+
+    async fn made(
+        tools: Tools<'_>,
+        limits: (Limits, FrontDoor),
+        freshness: Freshness,
+        passage: Option<Passage>,
+    ) -> Self {
         let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -127,13 +136,19 @@ impl Front {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
         let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)))
+        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)), passage)
+    }
+
+    /// One with a way through an ingress, that has heard from the cluster or has not.
+    pub(crate) async fn through(tools: Tools<'_>, passage: Option<Passage>, hears: bool) -> Self {
+        let freshness = if hears { fresh() } else { Freshness::new(Duration::from_secs(600)) };
+        Self::made(tools, (Limits::default(), unlimited()), freshness, passage).await
     }
 
     /// One with the same certificates, at these sockets.
     pub(crate) fn successor(&self, https: TcpListener, http: TcpListener, tools: Tools<'_>) -> Self {
         let certificates = (self.tls.clone(), self.roots.clone());
-        Self::at([https, http], tools, (Limits::default(), unlimited()), fresh(), certificates)
+        Self::at([https, http], tools, (Limits::default(), unlimited()), fresh(), certificates, None)
     }
 
     fn at(
@@ -142,13 +157,14 @@ impl Front {
         (limits, front_door): (Limits, FrontDoor),
         freshness: Freshness,
         (tls, roots): (Tls, Arc<rustls::RootCertStore>),
+        passage: Option<Passage>,
     ) -> Self {
         let (https, http) = (tls_socket.local_addr().unwrap(), plain.local_addr().unwrap());
         let sockets = Mutex::new(cloned([&tls_socket, &plain]).unwrap());
         let listeners = Listeners { https: vec![tls_socket], http: vec![plain] };
         let (table, tables) = watch::channel(table(tools));
         let followed = Followed { table: tables, freshness: Arc::new(freshness) };
-        let door = Door::new(followed, Metrics::new(), limits, front_door, https.port());
+        let door = Door::with_passage(passage, followed, Metrics::new(), limits, front_door, https.port());
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();
         let served = tokio::spawn(async move {

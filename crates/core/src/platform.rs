@@ -9,7 +9,7 @@ mod namespaces;
 
 use serde::{Deserialize, Serialize};
 
-pub use front_door::{AccessField, FrontDoor};
+pub use front_door::{AccessField, FrontDoor, Path};
 pub use mount::Mount;
 pub use namespaces::{Kind, Namespaces};
 

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod clock;
 pub mod fourohfour;
 pub mod http_service;
+pub mod ingress;
 pub mod kubernetes;
 pub mod lease;
 pub mod proxy;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hearth_server::{accounts, admission, fourohfour, proxy, registry_auth, signer, telemetry};
+use hearth_server::{accounts, admission, fourohfour, ingress, proxy, registry_auth, signer, telemetry};
 
 /// The platform's roles.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Role {
     Admission(admission::Args),
     /// Serve the pages for hosts and tools without a web service.
     Fourohfour(fourohfour::Args),
+    /// Route requests to tools inside the cluster, for the front door.
+    Ingress(ingress::Args),
     /// Route visitors to tools: the front door.
     Proxy(proxy::Args),
     /// Issue the registry's tokens.
@@ -62,6 +64,7 @@ async fn run(role: Role) -> ExitCode {
         Role::Accounts(args) => accounts::run(args).await,
         Role::Admission(args) => admission::run(args).await,
         Role::Fourohfour(args) => fourohfour::run(args).await,
+        Role::Ingress(args) => ingress::run(args).await,
         Role::Proxy(args) => proxy::run(args).await,
         Role::RegistryAuth(args) => registry_auth::run(args).await,
         Role::Signer(args) => signer::run(args).await,

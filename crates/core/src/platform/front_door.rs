@@ -14,6 +14,11 @@ use crate::limit::Allowance;
 pub struct FrontDoor {
     /// Its address and port, where the name service does not lead there by the tools' hosts.
     pub address: Option<SocketAddr>,
+    /// How requests get from it to pods.
+    pub path: Path,
+    /// Where the way through the cluster's ingress begins: addresses of balancers, or of nodes with the ingress's port.
+    /// Beside the direct path it is taken while the front door does not know where pods are.
+    pub balancers: Vec<SocketAddr>,
     /// What one visitor may use: an address, or the 64-bit network of an IPv6 address.
     pub visitor: Allowance,
     /// How many connections one visitor may have open.
@@ -76,7 +81,23 @@ impl AccessField {
     ];
 }
 
+/// How requests get from the front door to pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// It dials pods.
+    #[default]
+    Direct,
+    /// It cannot, and dials a balancer, behind which the cluster's ingress does.
+    Ingress,
+}
+
 impl FrontDoor {
+    /// Whether the cluster's ingress is part of the installation.
+    pub fn uses_ingress(&self) -> bool {
+        self.path == Path::Ingress || !self.balancers.is_empty()
+    }
+
     /// Whether a visitor from this address is limited.
     pub fn limits_visitor(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -95,6 +116,10 @@ impl FrontDoor {
         if self.visitor_connections == 0 {
             mistakes.push("front_door.visitor_connections: it must be at least 1".to_owned());
         }
+        if self.path == Path::Ingress && self.balancers.is_empty() {
+            mistakes
+                .push("front_door.balancers: the path \"ingress\" begins at a balancer, and none is listed".to_owned());
+        }
         mistakes
     }
 }
@@ -104,6 +129,8 @@ impl Default for FrontDoor {
     fn default() -> Self {
         Self {
             address: None,
+            path: Path::Direct,
+            balancers: Vec::new(),
             visitor: Allowance { per_second: 100, burst: 100, at_once: 250 },
             visitor_connections: 500,
             tool: Allowance { per_second: 1000, burst: 2000, at_once: 1000 },
@@ -118,6 +145,20 @@ impl Default for FrontDoor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_through_the_ingress_begins_somewhere() {
+        let read = |text: &str| toml::from_str::<FrontDoor>(text).unwrap();
+        let direct = read("");
+        assert!(direct.mistakes().is_empty() && !direct.uses_ingress());
+        let beside = read("balancers = ['10.0.0.1:30000']");
+        assert!(beside.mistakes().is_empty() && beside.uses_ingress() && beside.path == Path::Direct);
+        let through = read("path = 'ingress'\nbalancers = ['10.0.0.1:30000', '10.0.0.2:30000']");
+        assert!(through.mistakes().is_empty() && through.uses_ingress());
+        let nowhere = ["front_door.balancers: the path \"ingress\" begins at a balancer, and none is listed"];
+        assert_eq!(read("path = 'ingress'").mistakes(), nowhere);
+        assert!(toml::from_str::<FrontDoor>("path = 'haproxy'").is_err());
+    }
 
     #[test]
     fn who_is_not_limited_is_listed() {

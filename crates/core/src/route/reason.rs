@@ -40,11 +40,13 @@ pub enum Reason {
     NoAnswer,
     /// The front door has not heard from the cluster for too long to know where tools are.
     Stale,
+    /// The front door goes through the cluster's ingress, and neither a balancer nor the ingress answered.
+    NoPassage,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Apex,
         Self::UnknownHost,
         Self::UnknownTool,
@@ -54,6 +56,7 @@ impl Reason {
         Self::BrokenAnswer,
         Self::NoAnswer,
         Self::Stale,
+        Self::NoPassage,
     ];
 
     /// The word for it, in the request field, logs and metrics.
@@ -68,6 +71,7 @@ impl Reason {
             Self::BrokenAnswer => "broken-answer",
             Self::NoAnswer => "no-answer",
             Self::Stale => "stale",
+            Self::NoPassage => "no-passage",
         }
     }
 
@@ -81,7 +85,7 @@ impl Reason {
             Self::Unreachable => Some("connection_refused"),
             Self::BrokenAnswer => Some("http_protocol_error"),
             Self::NoAnswer => Some("http_response_timeout"),
-            Self::Stale => Some("proxy_internal_error"),
+            Self::Stale | Self::NoPassage => Some("proxy_internal_error"),
         }
     }
 
@@ -91,7 +95,7 @@ impl Reason {
             Self::Apex => 200,
             Self::UnknownHost | Self::UnknownTool => 404,
             Self::Unreachable | Self::BrokenAnswer => 502,
-            Self::NoWebService | Self::Unavailable | Self::Stale => 503,
+            Self::NoWebService | Self::Unavailable | Self::Stale | Self::NoPassage => 503,
             Self::NoAnswer => 504,
         }
     }

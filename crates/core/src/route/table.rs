@@ -223,6 +223,11 @@ impl Decision {
         }
     }
 
+    /// Whether it leads to the grid, to which only the front door itself knows a way.
+    pub fn is_on_grid(&self) -> bool {
+        matches!(self, Self::Endpoints(backend) if backend.on_grid)
+    }
+
     /// Whether two readings of a path lead to the same place. Redirects do when they lead to the same tool: which
     /// path is meant is then for that tool to say.
     fn leads_where(&self, other: &Self) -> bool {

@@ -86,23 +86,16 @@ struct Named {
 
 // === impl Tls ===
 
-impl From<TlsFiles> for Tls {
-    fn from(files: TlsFiles) -> Self {
-        Self { files, reload: RELOAD, counters: TlsCounters::default() }
-    }
-}
-
-// === impl Acceptor ===
-
-impl Acceptor {
-    /// One that uses what the files hold, now and whenever they hold something else. Fails if they are not good now.
-    pub(super) fn start(tls: Tls) -> anyhow::Result<Self> {
+impl Tls {
+    /// What new connections are greeted with: by what the files hold, now and whenever they hold something else, for as
+    /// long as somebody keeps it. Fails if they are not good now.
+    pub fn current(self) -> anyhow::Result<Arc<ArcSwap<ServerConfig>>> {
         crate::kubernetes::install_crypto();
-        let Tls { files, reload, counters } = tls;
+        let Self { files, reload, counters } = self;
         let mut last = Contents::read(&files)?;
         let current = Arc::new(ArcSwap::from_pointee(config(&files, &last)?));
         let swap = Arc::downgrade(&current);
-        let failed_reloads = counters.failed_reloads.clone();
+        let failed_reloads = counters.failed_reloads;
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(reload).await;
@@ -121,7 +114,23 @@ impl Acceptor {
                 }
             }
         });
-        Ok(Self { current, counters })
+        Ok(current)
+    }
+}
+
+impl From<TlsFiles> for Tls {
+    fn from(files: TlsFiles) -> Self {
+        Self { files, reload: RELOAD, counters: TlsCounters::default() }
+    }
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    /// One that uses what the files hold, now and whenever they hold something else. Fails if they are not good now.
+    pub(super) fn start(tls: Tls) -> anyhow::Result<Self> {
+        let counters = tls.counters.clone();
+        Ok(Self { current: tls.current()?, counters })
     }
 
     /// The connection, once its client has shown what it must. Nothing where it has not, or took too long.

@@ -18,7 +18,8 @@ use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
 use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{
-    AccessLog, Course, Door, Follower, Limits, Metrics, STALE_AFTER, Sockets, Workers, observation,
+    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, STALE_AFTER, Sockets, Workers,
+    observation,
 };
 use crate::{http_service, kubernetes};
 
@@ -52,6 +53,8 @@ pub struct Args {
     /// Whose requests are refused; read again when it changes, and it may be missing.
     #[arg(long, value_name = "FILE")]
     blocked: Option<PathBuf>,
+    #[command(flatten)]
+    ingress: PassageFiles,
     /// Where the last known routes are kept, and where `maintenance` switches the page for technical problems.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/hearth/proxy")]
     state: PathBuf,
@@ -59,7 +62,8 @@ pub struct Args {
 
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, blocked, state } = args;
+    let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, blocked, ingress, state } =
+        args;
     let text = std::fs::read_to_string(&platform)
         .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
     let Platform { domains, front_door, .. } =
@@ -83,7 +87,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let freshness = followed.freshness.clone();
     let kept = front_door.access_log.clone();
     let (access_log, log_writer) = AccessLog::start(kept, metrics.lost_lines.clone(), std::io::stderr())?;
-    let door = Door::new(followed, metrics.clone(), Limits::default(), front_door, port).logging_to(access_log);
+    let passage = Passage::open(ingress, &front_door, Limits::default().patience)?;
+    let door = Door::with_passage(passage, followed, metrics.clone(), Limits::default(), front_door, port);
+    let door = door.logging_to(access_log);
     tokio::spawn(door.switches.clone().follow(switches, switches::EVERY));
     let following = tokio::spawn(follower.run(course.clone()));
 

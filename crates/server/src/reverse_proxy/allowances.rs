@@ -94,7 +94,7 @@ impl<K: Hash + Eq> fmt::Debug for Pass<K> {
 impl Door {
     /// A connection of this visitor, if one more is allowed.
     pub(super) fn admit_connection(&self, address: IpAddr) -> Option<Option<Pass<IpAddr>>> {
-        if !self.front_door.limits_visitor(address) {
+        if self.is_inside() || !self.front_door.limits_visitor(address) {
             return Some(None);
         }
         let begun = self.connections.begin(visitor(address));

@@ -53,6 +53,9 @@ const OURS: [&str; 14] = [
     TOOL_FIELD,
 ];
 
+/// Of these, what the front door says of a visitor and the ingress passes on as it is.
+const OF_THE_FRONT_DOOR: [&str; 4] = ["x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", ORIGINAL_URI_FIELD];
+
 /// Whether a field is one of [`OURS`]. Many servers hand fields to programs as variables in which a hyphen and an
 /// underscore are the same, so that `X_Forwarded_Proto` would stand in for ours.
 fn is_ours(name: &str) -> bool {
@@ -112,20 +115,9 @@ const ADDED: usize = 8;
 /// Makes a client's fields those of a request to a tool. `uri` is the path and query as sent, `port` the one that
 /// the client came to.
 pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16, uri: &str) {
-    // A field of one connection; here it speaks for the next one as well, since trailers are passed on.
-    let takes_trailers = has_token(headers, &header::TE, "trailers");
-    strip_hop_by_hop(headers);
-    if takes_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-    }
-    strip(headers, is_ours);
+    for_the_next_hop(headers, is_ours);
     headers.reserve(ADDED);
-    // The front door itself answers an expectation, when it first reads the body.
-    headers.remove(header::EXPECT);
-    join_cookies(headers);
-    let field = HeaderValue::try_from(authority.to_field());
-    if let Ok(host) = field {
+    if let Ok(host) = HeaderValue::try_from(authority.to_field()) {
         headers.insert(header::HOST, host.clone());
         headers.insert("x-forwarded-host", host);
     }
@@ -134,6 +126,30 @@ pub(super) fn forward(headers: &mut HeaderMap, authority: &Authority, port: u16,
     if let Ok(uri) = HeaderValue::try_from(uri) {
         headers.insert(ORIGINAL_URI_FIELD, uri);
     }
+}
+
+/// Makes the front door's fields those of a request to a tool. What it says of the visitor is passed on as it is, for
+/// nobody else can connect to the ingress.
+pub(super) fn pass_on(headers: &mut HeaderMap, authority: &Authority) {
+    for_the_next_hop(headers, |name| is_ours(name) && !OF_THE_FRONT_DOOR.contains(&name));
+    if let Ok(host) = HeaderValue::try_from(authority.to_field()) {
+        headers.insert(header::HOST, host);
+    }
+}
+
+/// Takes out what was for the front door itself, and what must not be believed.
+fn for_the_next_hop(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    // A field of one connection; here it speaks for the next one as well, since trailers are passed on.
+    let takes_trailers = has_token(headers, &header::TE, "trailers");
+    strip_hop_by_hop(headers);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    strip(headers, is_unwanted);
+    // The front door itself answers an expectation, when it first reads the body.
+    headers.remove(header::EXPECT);
+    join_cookies(headers);
 }
 
 /// Makes a tool's fields those of a response to the client.
@@ -157,9 +173,12 @@ pub(super) fn explain(headers: &mut HeaderMap, reason: Reason) {
 }
 
 /// Adds what every response over TLS carries, a page of our own too. A tool cannot weaken it with fields of its own.
+/// An answer that comes through the ingress has it already.
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS.clone());
-    headers.append("permissions-policy", PERMISSIONS.clone());
+    if !headers.get_all("permissions-policy").iter().any(|value| *value == PERMISSIONS) {
+        headers.append("permissions-policy", PERMISSIONS.clone());
+    }
 }
 
 /// Drops the cookies that a tool sets for other hosts than its own and those below it: a cookie for the whole domain
@@ -289,6 +308,31 @@ mod tests {
     }
 
     #[test]
+    fn the_ingress_passes_on_what_the_front_door_says() {
+        let mut headers = map(&[
+            ("host", "A.example:8443"),
+            ("x-forwarded-host", "a.example:8443"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-proto", "https"),
+            ("x-original-uri", "/x?y"),
+            ("x-forwarded-for", "203.0.113.1"),
+            ("x_forwarded_proto", "http"),
+            ("x-hearth-reason", "apex"),
+            ("connection", "keep-alive"),
+        ]);
+        let authority = Authority { host: "a.example".parse().unwrap(), port: Some(8443) };
+        pass_on(&mut headers, &authority);
+        let expected = [
+            "host: a.example:8443",
+            "x-forwarded-host: a.example:8443",
+            "x-forwarded-port: 8443",
+            "x-forwarded-proto: https",
+            "x-original-uri: /x?y",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
     fn responses_carry_the_platforms_fields() {
         let mut headers = map(&[
             ("strict-transport-security", "max-age=0"),
@@ -305,6 +349,8 @@ mod tests {
             "strict-transport-security: max-age=31622400",
         ];
         assert_eq!(lines(&headers), expected);
+        respond(&mut headers, &"a.example".parse().unwrap());
+        assert_eq!(lines(&headers), expected, "twice is the same");
     }
 
     #[test]

@@ -107,9 +107,10 @@ pub async fn serve(listeners: Listeners, tls: Tls, door: Arc<Door>, mut course: 
         tunnels: Held { open: tunnels, place: None },
         visitor: NOBODY,
     };
+    let sockets = listeners.https.iter().map(|listener| (listener, Some(&tls)));
+    let sockets = sockets.chain(listeners.http.iter().map(|listener| (listener, None)));
     tokio::select! {
-        _ = join_all(listeners.https.iter().map(|listener| connections.accept(listener, Some(&tls)))) => (),
-        _ = join_all(listeners.http.iter().map(|listener| connections.accept(listener, None))) => (),
+        _ = join_all(sockets.map(|(listener, tls)| connections.accept(listener, tls))) => (),
         _ = course.wait_for(|course| *course != Course::Serves) => (),
     }
     drop(listeners);

@@ -55,7 +55,12 @@ pub(super) struct KindLabel {
 impl Metrics {
     /// All counters at nought.
     pub fn new() -> Arc<Self> {
-        let mut registry = Registry::with_prefix("hearth_proxy");
+        Self::named("hearth_proxy")
+    }
+
+    /// All counters at nought, with names that begin with `prefix`.
+    pub fn named(prefix: &str) -> Arc<Self> {
+        let mut registry = Registry::with_prefix(prefix);
         let metrics = Self {
             by_tool: Arc::default(),
             latency: Histogram::new(LATENCIES),

@@ -24,6 +24,7 @@ mod journal;
 mod listener;
 mod metrics;
 mod pages;
+mod passage;
 mod plain;
 mod pool;
 mod request;
@@ -56,10 +57,14 @@ pub use access_log::{AccessLog, Writer};
 pub use freshness::{Freshness, STALE_AFTER};
 pub use listener::{Course, Listeners, Tunnels, serve};
 pub use metrics::Metrics;
+pub use passage::{Passage, PassageFiles};
 use switches::Switches;
 pub use tls::{Pair, PairError, Tls};
 pub use upstream::Patience;
 pub use workers::{Sockets, Workers};
+
+/// The port that browsers come to when their URL names none.
+const HTTPS: u16 = 443;
 
 /// All that answering a request needs. Made once for each thread that serves, given to every connection.
 pub struct Door {
@@ -78,10 +83,21 @@ pub struct Door {
     /// As many mebibytes as compressing may still take.
     compressing: Arc<Semaphore>,
     tools: Meters<ToolName>,
+    stand: Stand,
     /// The port to which browsers come by TLS.
     port: u16,
     /// How many more connections may be open.
     free: Arc<Semaphore>,
+}
+
+/// Where a door stands.
+#[derive(Clone)]
+enum Stand {
+    /// Where browsers come to, with the way through the cluster's ingress, where there is one.
+    Outside(Option<Arc<Passage>>),
+    /// Inside the cluster, where the front door alone comes to. What it says of visitors is believed, and what they and
+    /// tools may use has been looked at.
+    Inside,
 }
 
 /// What a request may have.
@@ -114,16 +130,19 @@ pub struct Followed {
     pub freshness: Arc<Freshness>,
 }
 
-/// What operators and load balancers ask.
-pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
-    let ready = freshness.clone();
-    let readyz = async move || match ready.is_ready() {
+/// What load balancers ask.
+pub fn probe(freshness: Arc<Freshness>) -> Router {
+    let readyz = async move || match freshness.is_ready() {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the table of routes is not complete, or too old\n"),
     };
-    Router::new()
+    Router::new().route("/readyz", get(readyz))
+}
+
+/// What operators ask, and what load balancers do.
+pub fn observation(metrics: Arc<Metrics>, freshness: Arc<Freshness>) -> Router {
+    probe(freshness.clone())
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(async move || metrics.render(&freshness)))
 }
 
@@ -142,6 +161,34 @@ impl Default for Limits {
 impl Door {
     /// A door that serves `followed.table` as long as it is fresh. `port` is where browsers come to by TLS.
     pub fn new(
+        followed: Followed,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        front_door: FrontDoor,
+        port: u16,
+    ) -> Arc<Self> {
+        Self::with_passage(None, followed, metrics, limits, front_door, port)
+    }
+
+    /// The same, with a way through the cluster's ingress, where there is one.
+    pub fn with_passage(
+        passage: Option<Passage>,
+        followed: Followed,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        front_door: FrontDoor,
+        port: u16,
+    ) -> Arc<Self> {
+        Self::at(Stand::Outside(passage.map(Arc::new)), followed, metrics, limits, front_door, port)
+    }
+
+    /// A door inside the cluster, behind a front door, which must be the only one that can connect to it.
+    pub fn inside(followed: Followed, metrics: Arc<Metrics>, limits: Limits) -> Arc<Self> {
+        Self::at(Stand::Inside, followed, metrics, limits, FrontDoor::default(), HTTPS)
+    }
+
+    fn at(
+        stand: Stand,
         followed: Followed,
         metrics: Arc<Metrics>,
         limits: Limits,
@@ -169,6 +216,7 @@ impl Door {
             switches,
             compressing,
             tools,
+            stand,
             port,
             free,
         })
@@ -198,6 +246,7 @@ impl Door {
             switches: self.switches.clone(),
             compressing: self.compressing.clone(),
             tools: self.tools.clone(),
+            stand: self.stand.clone(),
             port: self.port,
             free: self.free.clone(),
         }

@@ -107,6 +107,11 @@ pub(super) fn for_reason(reason: Reason, tool: Option<&str>) -> Response<Respons
         Reason::Unreachable => format!("{tool} does not accept connections. The platform itself is well."),
         Reason::BrokenAnswer => format!("{tool} ended the connection without an answer. The platform itself is well."),
         Reason::NoAnswer => format!("{tool} did not answer in time. The platform itself is well."),
+        Reason::NoPassage => {
+            "The platform's front door does not reach its cluster. The tools are not at fault. Please try again in a \
+             minute."
+                .to_owned()
+        }
         Reason::Stale => {
             "The platform's front door has lost contact with its cluster, so it cannot tell where tools are. \
              The tools are not at fault. Please try again in a minute."

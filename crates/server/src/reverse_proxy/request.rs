@@ -19,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::Door;
 use super::access::{Passes, Record};
 use super::allowances::{Pass, visitor};
 use super::authority::{Authority, authority};
@@ -35,6 +34,7 @@ use super::pages::{self, Page};
 use super::shared_origin;
 use super::tunnel::carry;
 use super::upstream::{Failure, Outgoing};
+use super::{Door, Passage, Stand};
 
 /// Where load balancers ask whether the front door stands.
 pub(super) const HEALTH: &str = "/.well-known/healthz";
@@ -54,6 +54,15 @@ struct Visit {
     accept: Option<HeaderValue>,
     /// Whether the host is the one that tools share.
     shared: bool,
+}
+
+/// On which way a request goes.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// To a pod.
+    Pod(&'a Backend),
+    /// Through the cluster's ingress, and to which tool, where it is known.
+    Through(&'a Passage, Option<&'a ToolName>),
 }
 
 /// Answers a request that came over TLS.
@@ -123,10 +132,21 @@ async fn answer(
             return Err(Refusal(StatusCode::BAD_REQUEST, text));
         }
         Decision::Redirect { host, path, .. } => return Ok(visit.moved(host.as_str(), path)),
+        // Nothing in the cluster leads to the grid.
+        decision
+            if !decision.is_on_grid()
+                && let Some(passage) = door.passage(stale) =>
+        {
+            let through = Way::Through(passage, decision.tool().filter(|_| known));
+            match forward(door, request, &visit, through, record).await? {
+                Ok(response) => return Ok(response),
+                Err(reason) => reason,
+            }
+        }
         Decision::Apex => Reason::Apex,
         Decision::Elsewhere => Reason::UnknownHost,
         _ if stale => Reason::Stale,
-        Decision::Endpoints(backend) => match forward(door, request, &visit, backend, record).await? {
+        Decision::Endpoints(backend) => match forward(door, request, &visit, Way::Pod(backend), record).await? {
             Ok(response) => return Ok(response),
             Err(reason) => reason,
         },
@@ -192,18 +212,24 @@ async fn forward(
     door: &Door,
     mut request: Request<Incoming>,
     visit: &Visit,
-    backend: &Backend,
+    way: Way<'_>,
     record: &mut Record,
 ) -> Result<Result<Response<ResponseBody>, Reason>, Refusal> {
-    match door.admit_tool(&backend.tool) {
-        Ok(pass) => record.hold_tool(pass),
-        Err(sentence) => return Ok(Ok(too_many(sentence, request.headers()))),
+    if let Some(tool) = way.tool() {
+        match door.admit_tool(tool) {
+            Ok(pass) => record.hold_tool(pass),
+            Err(sentence) => return Ok(Ok(too_many(sentence, request.headers()))),
+        }
     }
-    let coding = compression::wanted(request.headers());
+    // Behind the front door nothing is compressed: it does it itself.
+    let coding = compression::wanted(request.headers()).filter(|_| !door.is_inside());
     let websocket = headers::asks_for_websocket(request.method(), request.version(), request.headers());
     let client = websocket.then(|| (hyper::upgrade::on(&mut request), request.extensions_mut().remove::<Held>()));
     let (mut parts, body) = request.into_parts();
-    headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str());
+    match door.stand {
+        Stand::Outside(_) => headers::forward(&mut parts.headers, &visit.authority, door.port, visit.target.as_str()),
+        Stand::Inside => headers::pass_on(&mut parts.headers, &visit.authority),
+    }
     if websocket {
         headers::set_websocket(&mut parts.headers);
     }
@@ -213,16 +239,13 @@ async fn forward(
         headers: parts.headers,
         upload: Upload::new(body, door.limits.body, door.limits.client_pause, record.counters()),
     };
-    let answer = match door.upstream.send(backend, &outgoing).await {
+    let sent = match way {
+        Way::Pod(backend) => door.upstream.send(backend, &outgoing).await,
+        Way::Through(passage, _) => passage.send(&outgoing).await,
+    };
+    let answer = match sent {
         Ok(answer) => answer,
-        Err(Failure::Tool(reason)) => return Ok(Err(reason)),
-        Err(Failure::TooLong) => return Err(TOO_LONG),
-        Err(Failure::TooSlow) => {
-            return Err(Refusal(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time."));
-        }
-        Err(Failure::Broken) => {
-            return Err(Refusal(StatusCode::BAD_REQUEST, "The body of the request could not be read to its end."));
-        }
+        Err(failure) => return unanswered(failure).map(Err),
     };
     door.metrics.retries.inc_by(answer.retries);
     let mut response = answer.response;
@@ -231,23 +254,37 @@ async fn forward(
             Some((client, held)) if headers::switches_to_websocket(response.status(), response.headers()) => {
                 let held = (held, record.take_passes());
                 tunnel(door, client, hyper::upgrade::on(&mut response), record.counters(), held);
-                visit.respond(response.headers_mut(), &backend.tool);
+                visit.respond(response.headers_mut(), way.tool());
                 headers::set_websocket(response.headers_mut());
                 Ok(response.map(|_| ResponseBody::page(bytes::Bytes::new())))
             }
             _ => Err(Reason::BrokenAnswer),
         });
     }
+    // Through the ingress comes the file that it puts in the place of a tool's, or a page that says why there is none.
     if response.status() == StatusCode::NOT_FOUND
+        && matches!(way, Way::Pod(_))
         && let Some(mut file) = pages::default_file(&visit.method, visit.target.path())
     {
         headers::finish(file.headers_mut());
         return Ok(Ok(file));
     }
     record.set_status(response.status());
-    visit.respond(response.headers_mut(), &backend.tool);
+    visit.respond(response.headers_mut(), way.tool());
     *response.version_mut() = Version::HTTP_11;
     Ok(Ok(deliver(door, response, coding)))
+}
+
+/// Why there is no answer: what a page says, or what is wrong with the request.
+fn unanswered(failure: Failure) -> Result<Reason, Refusal> {
+    match failure {
+        Failure::Page(reason) => Ok(reason),
+        Failure::TooLong => Err(TOO_LONG),
+        Failure::TooSlow => Err(Refusal(StatusCode::REQUEST_TIMEOUT, "The body of the request did not come in time.")),
+        Failure::Broken => {
+            Err(Refusal(StatusCode::BAD_REQUEST, "The body of the request could not be read to its end."))
+        }
+    }
 }
 
 /// What a visitor is told of whom too much was asked. The connection stays open for who slows down.
@@ -276,7 +313,7 @@ fn deliver(door: &Door, response: Response<ToolBody>, coding: Option<Coding>) ->
 
 /// A page that says why there is no answer of a tool: from the role that draws them or, while that is away, a plain one.
 async fn page(door: &Door, visit: &Visit, decision: &Decision, reason: Reason, stale: bool) -> Response<ResponseBody> {
-    let fallback = door.table.borrow().fallback().cloned().filter(|_| !stale);
+    let fallback = door.table.borrow().fallback().cloned().filter(|_| !stale && reason != Reason::NoPassage);
     if let Some(backend) = fallback {
         let outgoing = visit.asks_for_page(door.port, decision, reason);
         let answer = tokio::time::timeout(PAGE_PATIENCE, door.upstream.send(&backend, &outgoing)).await;
@@ -311,12 +348,36 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, counters: Arc<OfTool>
     });
 }
 
+// === impl Way ===
+
+impl<'a> Way<'a> {
+    fn tool(self) -> Option<&'a ToolName> {
+        match self {
+            Self::Pod(backend) => Some(&backend.tool),
+            Self::Through(_, tool) => tool,
+        }
+    }
+}
+
 // === impl Door ===
 
 impl Door {
+    /// The way through the cluster's ingress, where it is the one to take.
+    fn passage(&self, stale: bool) -> Option<&Passage> {
+        match &self.stand {
+            Stand::Outside(passage) => passage.as_deref().filter(|passage| stale || passage.is_the_only_way()),
+            Stand::Inside => None,
+        }
+    }
+
+    /// Whether only the front door comes here, which looked at everything that a visitor may.
+    pub(super) fn is_inside(&self) -> bool {
+        matches!(self.stand, Stand::Inside)
+    }
+
     /// A request of this visitor, if one more is allowed.
     fn admit_visitor(&self, address: IpAddr) -> Result<Option<Pass<IpAddr>>, &'static str> {
-        if !self.front_door.limits_visitor(address) {
+        if self.is_inside() || !self.front_door.limits_visitor(address) {
             return Ok(None);
         }
         let begun = self.visitors.begin(visitor(address));
@@ -328,7 +389,7 @@ impl Door {
 
     /// A request to this tool, if one more is allowed.
     fn admit_tool(&self, tool: &ToolName) -> Result<Option<Pass<ToolName>>, &'static str> {
-        if !self.front_door.limits_tool(tool) {
+        if self.is_inside() || !self.front_door.limits_tool(tool) {
             return Ok(None);
         }
         let begun = self.tools.begin(tool.clone());
@@ -355,9 +416,10 @@ impl Door {
 
 impl Visit {
     /// Makes a tool's fields those of a response to the client.
-    fn respond(&self, fields: &mut HeaderMap, tool: &ToolName) {
+    fn respond(&self, fields: &mut HeaderMap, tool: Option<&ToolName>) {
         headers::respond(fields, &self.authority.host);
-        if self.shared {
+        // Of a tool that is not known here the ingress has done it.
+        if let Some(tool) = tool.filter(|_| self.shared) {
             shared_origin::confine(fields, tool, self.target.path());
         }
     }

@@ -23,7 +23,15 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What new connections are greeted with. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<ArcSwap<Greeting>>);
+pub struct Tls(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// Our own certificates.
+    Shown(Arc<ArcSwap<Greeting>>),
+    /// Whatever somebody else keeps there.
+    Given(Arc<ArcSwap<ServerConfig>>),
+}
 
 /// What a connection is greeted with.
 #[derive(Debug)]
@@ -70,27 +78,27 @@ struct Keyring {
 impl Tls {
     /// Greets with these certificates; with `first` whoever says no name, or one that none is for.
     pub fn new(first: Arc<Pair>, others: &[Arc<Pair>]) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Greeting::new(first, others))))
+        Self(Source::Shown(Arc::new(ArcSwap::from_pointee(Greeting::new(first, others)))))
     }
 
     /// Greets with other certificates from now on. What is connected stays so.
     pub fn replace(&self, first: Arc<Pair>, others: &[Arc<Pair>]) {
-        self.0.store(Arc::new(Greeting::new(first, others)));
+        if let Source::Shown(current) = &self.0 {
+            current.store(Arc::new(Greeting::new(first, others)));
+        }
     }
 
-    /// Greets by `config`, and holds nobody to the hosts of its certificate: for a door that only another program comes
-    /// to, which knows it by a name of its own.
-    pub fn of(config: ServerConfig) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Greeting::of(config))))
-    }
-
-    /// Greets by another configuration from now on, as [`Tls::of`] does.
-    pub fn replace_by(&self, config: ServerConfig) {
-        self.0.store(Arc::new(Greeting::of(config)));
+    /// Greets by what `config` holds at the moment, and holds nobody to the hosts of its certificate: for a door that
+    /// only another program comes to, which knows it by a name of its own.
+    pub fn given(config: Arc<ArcSwap<ServerConfig>>) -> Self {
+        Self(Source::Given(config))
     }
 
     pub(super) fn greeting(&self) -> Arc<Greeting> {
-        self.0.load_full()
+        match &self.0 {
+            Source::Shown(current) => current.load_full(),
+            Source::Given(config) => Arc::new(Greeting { config: config.load_full(), keyring: None }),
+        }
     }
 }
 
@@ -144,10 +152,6 @@ impl Greeting {
         let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(keyring.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self { config: Arc::new(config), keyring: Some(keyring) }
-    }
-
-    fn of(config: ServerConfig) -> Self {
-        Self { config: Arc::new(config), keyring: None }
     }
 
     /// For the handshake: HTTP/2 and HTTP/1.1, TLS 1.2 and 1.3.

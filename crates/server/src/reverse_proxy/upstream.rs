@@ -48,8 +48,8 @@ pub(super) struct Outgoing {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The tool's fault; a page says so.
-    Tool(Reason),
+    /// A page says why.
+    Page(Reason),
     /// The client's body was longer than is allowed.
     TooLong,
     /// The client paused for too long in the middle of its body.
@@ -110,7 +110,7 @@ impl Upstream {
     pub(super) async fn send(&self, backend: &Backend, outgoing: &Outgoing) -> Result<Answer, Failure> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let addresses = &backend.addresses;
-        let mut may_repeat = may_be_repeated(&outgoing.method) && outgoing.upload.is_empty();
+        let mut may_repeat = outgoing.may_be_repeated();
         let mut reason = Reason::Unavailable;
         // A single address gets a second attempt only for a connection that ended in the moment it was used.
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
@@ -119,17 +119,11 @@ impl Upstream {
             let lost = match tokio::time::timeout(self.patience.read, asked).await {
                 Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
                 Ok(Err(lost)) => lost,
-                Err(_) => return Err(Failure::Tool(Reason::NoAnswer)),
+                Err(_) => return Err(Failure::Page(Reason::NoAnswer)),
             };
             tracing::debug!(tool = %backend.tool, %address, error = lost.text(), "no answer");
-            if outgoing.upload.was_too_long() {
-                return Err(Failure::TooLong);
-            }
-            if outgoing.upload.was_too_slow() {
-                return Err(Failure::TooSlow);
-            }
-            if matches!(lost, Lost::Sent { of_the_body: true, .. }) {
-                return Err(Failure::Broken);
+            if let Some(failure) = outgoing.failed(&lost) {
+                return Err(failure);
             }
             let is_unconnected = matches!(lost, Lost::Connect(_));
             reason = if is_unconnected { Reason::Unreachable } else { Reason::BrokenAnswer };
@@ -138,7 +132,7 @@ impl Upstream {
                 break;
             }
         }
-        Err(Failure::Tool(reason))
+        Err(Failure::Page(reason))
     }
 
     async fn ask(
@@ -166,7 +160,7 @@ impl Lost {
     }
 
     /// The error, for the log.
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Connect(text) | Self::Sent { text, .. } => text,
         }
@@ -180,7 +174,24 @@ impl From<hyper::Error> for Lost {
 }
 
 impl Outgoing {
-    fn request(&self) -> Request<UploadBody> {
+    /// Whether it may be sent once more although it may have reached somebody.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && self.upload.is_empty()
+    }
+
+    /// Why sending failed, where the client is to blame.
+    pub(super) fn failed(&self, lost: &Lost) -> Option<Failure> {
+        if self.upload.was_too_long() {
+            return Some(Failure::TooLong);
+        }
+        if self.upload.was_too_slow() {
+            return Some(Failure::TooSlow);
+        }
+        matches!(lost, Lost::Sent { of_the_body: true, .. }).then_some(Failure::Broken)
+    }
+
+    /// The request for one attempt.
+    pub(super) fn request(&self) -> Request<UploadBody> {
         let mut request = Request::new(self.upload.attempt());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.path.clone());
@@ -188,10 +199,6 @@ impl Outgoing {
         *request.headers_mut() = self.headers.clone();
         request
     }
-}
-
-fn may_be_repeated(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// An error with everything that caused it, in one line.

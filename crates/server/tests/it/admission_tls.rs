@@ -31,16 +31,17 @@ const RELOAD: Duration = Duration::from_millis(20);
 /// How long anything may take to show.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Authority {
+/// Who signs certificates.
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 /// A certificate and its key, PEM.
 #[derive(Clone)]
-struct Identity {
-    cert: String,
-    key: String,
+pub(crate) struct Identity {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// A webhook that listens, with its files in a folder of its own.
@@ -51,7 +52,7 @@ struct Webhook {
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,7 +61,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    fn issue(&self, common_names: &[&str]) -> Identity {
+    pub(crate) fn issue(&self, common_names: &[&str]) -> Identity {
         let mut params = CertificateParams::new([common_names[0].to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         // A name by its number is another to the one that makes certificates, so that there can be two.

@@ -9,6 +9,8 @@ mod admission;
 mod admission_bad_input;
 mod admission_tls;
 mod fourohfour;
+mod ingress;
+mod ingress_passage;
 mod proxy;
 mod proxy_allowances;
 mod proxy_api;

@@ -18,7 +18,7 @@ use hearth_core::route::{Change, Entry, Index, Kind, Served, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::switches::Switches;
 use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Tls, observation, serve,
+    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Passage, Tls, observation, serve,
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -133,6 +133,15 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
+        Self::made(tools, limits, freshness, None).await
+    }
+
+    async fn made(
+        tools: Tools<'_>,
+        limits: (Limits, FrontDoor),
+        freshness: Freshness,
+        passage: Option<Passage>,
+    ) -> Self {
         let names = ["hearth.example", "*.hearth.example", "x.y.hearth.example", "old.example"].map(str::to_owned);
         let pair = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
@@ -140,19 +149,25 @@ impl Front {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(pair.cert.der().clone()).unwrap();
         let certificates = (Tls::new(shown, &[]), Arc::new(roots));
-        Self::at([listen().await, listen().await], tools, limits, freshness, certificates)
+        Self::at([listen().await, listen().await], tools, limits, freshness, certificates, passage)
     }
 
     /// One that shows these certificates, to clients who trust those.
     pub(crate) async fn showing(tools: Tools<'_>, tls: Tls, roots: rustls::RootCertStore) -> Self {
         let limits = (Limits::default(), unlimited());
-        Self::at([listen().await, listen().await], tools, limits, fresh(), (tls, Arc::new(roots)))
+        Self::at([listen().await, listen().await], tools, limits, fresh(), (tls, Arc::new(roots)), None)
+    }
+
+    /// One with a way through an ingress, that has heard from the cluster or has not.
+    pub(crate) async fn through(tools: Tools<'_>, passage: Option<Passage>, hears: bool) -> Self {
+        let freshness = if hears { fresh() } else { Freshness::new(Duration::from_secs(600)) };
+        Self::made(tools, (Limits::default(), unlimited()), freshness, passage).await
     }
 
     /// One with the same certificates, at these sockets.
     pub(crate) fn successor(&self, https: TcpListener, http: TcpListener, tools: Tools<'_>) -> Self {
         let certificates = (self.tls.clone(), self.roots.clone());
-        Self::at([https, http], tools, (Limits::default(), unlimited()), fresh(), certificates)
+        Self::at([https, http], tools, (Limits::default(), unlimited()), fresh(), certificates, None)
     }
 
     fn at(
@@ -161,6 +176,7 @@ impl Front {
         (limits, front_door): (Limits, FrontDoor),
         freshness: Freshness,
         (tls, roots): (Tls, Arc<rustls::RootCertStore>),
+        passage: Option<Passage>,
     ) -> Self {
         let (https, http) = (tls_socket.local_addr().unwrap(), plain.local_addr().unwrap());
         let sockets = Mutex::new(cloned([&tls_socket, &plain]).unwrap());
@@ -168,7 +184,7 @@ impl Front {
         let (table, tables) = watch::channel(table(tools));
         let followed = Followed { table: tables, freshness: Arc::new(freshness) };
         let metrics = Metrics::new();
-        let door = Door::new(followed, metrics.clone(), limits, front_door, https.port());
+        let door = Door::with_passage(passage, followed, metrics.clone(), limits, front_door, https.port());
         let switches = door.switches.clone();
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();
@@ -250,7 +266,8 @@ impl Front {
     }
 }
 
-async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
+/// Sends a request and reads until the other end closes.
+pub(crate) async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
     soon(stream.write_all(request.as_bytes())).await.unwrap();
     // TLS may hold bytes back until it is told not to.
     let _ = soon(stream.flush()).await;

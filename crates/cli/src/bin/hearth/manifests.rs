@@ -47,6 +47,7 @@ const KINDS: &[Kind] = &[
     kind("", "Service", "services", true, 1),
     kind("", "ServiceAccount", "serviceaccounts", true, 1),
     kind("networking.k8s.io", "IngressClass", "ingressclasses", false, 1),
+    kind("networking.k8s.io", "NetworkPolicy", "networkpolicies", true, 1),
     kind("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", false, 1),
     kind("rbac.authorization.k8s.io", "ClusterRoleBinding", "clusterrolebindings", false, 1),
     kind("rbac.authorization.k8s.io", "Role", "roles", true, 1),
@@ -62,6 +63,7 @@ const KINDS: &[Kind] = &[
         1,
     ),
     kind("admissionregistration.k8s.io", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false, 3),
+    kind("apps", "DaemonSet", "daemonsets", true, 3),
     kind("apps", "Deployment", "deployments", true, 3),
     kind("apps", "StatefulSet", "statefulsets", true, 3),
 ];

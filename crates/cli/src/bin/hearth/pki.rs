@@ -150,6 +150,8 @@ fn wanted(instance: &Instance) -> Vec<Wanted> {
         platform("registry-auth", &["registry-auth.hearth.internal"], &[address(service::REGISTRY_AUTH)]),
         platform("registry-token", &["registry-token"], &[]),
         platform("admission", &["admission.hearth-system.svc"], &[]),
+        platform("ingress", &["ingress.hearth.internal"], &[]),
+        platform("front-proxy", &["front-proxy.hearth.internal"], &[]),
         platform("webhook-client", &["kube-apiserver"], &[]),
     ]
 }

@@ -43,6 +43,15 @@ const FOUROHFOUR: &[(&str, &str)] = &[
     ("kustomization.yaml", include_str!("../../../../../deploy/fourohfour/kustomization.yaml")),
 ];
 
+/// The ingress, for installations whose front door goes through it.
+const INGRESS: &[(&str, &str)] = &[
+    ("ingress.yaml", include_str!("../../../../../deploy/ingress/ingress.yaml")),
+    ("kustomization.yaml", include_str!("../../../../../deploy/ingress/kustomization.yaml")),
+];
+
+/// The secret of the ingress, which nobody else needs.
+const INGRESS_SECRET: &str = "ingress-tls";
+
 /// What an overlay is made of beside the manifests.
 pub struct Overlay {
     /// The configuration's text, which the roles read as it is.
@@ -76,6 +85,11 @@ impl Overlay {
         for (name, text) in FOUROHFOUR {
             write(&folder.join("fourohfour/base").join(name), text, 0o644)?;
         }
+        if platform.front_door.uses_ingress() {
+            for (name, text) in INGRESS {
+                write(&folder.join("ingress").join(name), text, 0o644)?;
+            }
+        }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": cel::policies(&Rules::of(&platform))});
         write(&folder.join("policies.json"), serde_json::to_string_pretty(&list)?, 0o644)?;
         write(&folder.join("platform.toml"), &self.platform_toml, 0o644)?;
@@ -98,7 +112,8 @@ impl Overlay {
         let fixed = json!({"disableNameSuffixHash": true});
         let mut generators = Vec::new();
         let mut fingerprint = format!("{}{}", self.platform_toml, self.ca).into_bytes();
-        for (name, files) in &self.secrets {
+        let uses_ingress = platform.front_door.uses_ingress();
+        for (name, files) in self.secrets.iter().filter(|(name, _)| uses_ingress || *name != INGRESS_SECRET) {
             let mut listed = Vec::new();
             for (key, source) in files {
                 let content = std::fs::read(source).with_context(|| format!("failed to read {}", source.display()))?;
@@ -113,7 +128,7 @@ impl Overlay {
         }
         let fingerprint: String =
             digest(&SHA256, &fingerprint).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let mut patches = ["Deployment", "StatefulSet"].map(|kind| self.pods(kind, &fingerprint)).to_vec();
+        let mut patches = ["DaemonSet", "Deployment", "StatefulSet"].map(|kind| self.pods(kind, &fingerprint)).to_vec();
         for (namespace, name, address) in &self.addresses {
             let patch = json!([{"op": "add", "path": "/spec/clusterIP", "value": address}]).to_string();
             patches.push(json!({"target": {"kind": "Service", "namespace": namespace, "name": name}, "patch": patch}));
@@ -135,10 +150,14 @@ impl Overlay {
             "patch": values(&[("LDAP_URI", &directory.url), ("LDAP_BASE", &directory.base), ("LDAP_BINDDN", &directory.bind_dn)])
         }));
         patches.push(self.webhook(platform));
+        let mut resources = vec!["base", "policies.json"];
+        if uses_ingress {
+            resources.push("ingress");
+        }
         let config = |name: &str, namespace: &str, files: &[&str]| json!({"name": name, "namespace": namespace, "files": files, "options": fixed});
         Ok(json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-            "resources": ["base", "policies.json"],
+            "resources": resources,
             "sortOptions": {"order": "legacy"},
             "images": self.image_names(platform),
             "configMapGenerator": [
@@ -240,11 +259,33 @@ mod tests {
 
     #[test]
     fn every_image_of_a_manifest_is_one_that_is_built() {
-        for (file, text) in BASE.iter().chain(FOUROHFOUR) {
+        for (file, text) in BASE.iter().chain(FOUROHFOUR).chain(INGRESS) {
             for line in text.lines().filter(|line| line.trim_start().starts_with("image:")) {
                 let name = line.rsplit('/').next().unwrap_or_default();
                 assert!(crate::images::ALL.contains(&name), "{file}: {line}");
             }
+        }
+    }
+
+    #[test]
+    fn the_ingress_is_rendered_for_the_paths_through_it() {
+        for (front_door, rendered) in [
+            ("", false),
+            ("[front_door]\nbalancers = ['10.0.0.1:30000']\n", true),
+            ("[front_door]\npath = 'ingress'\nbalancers = ['10.0.0.1:30000']\n", true),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut made = overlay(folder.path());
+            made.platform_toml.push_str(front_door);
+            let key = folder.path().join("password");
+            made.secrets.insert(INGRESS_SECRET.to_owned(), BTreeMap::from([("tls.crt".to_owned(), key)]));
+            made.write(folder.path()).unwrap();
+            let text = std::fs::read_to_string(folder.path().join("kustomization.yaml")).unwrap();
+            let kustomization: Value = serde_json::from_str(&text).unwrap();
+            let listed = kustomization["resources"].as_array().unwrap().contains(&json!("ingress"));
+            let secret = text.contains(INGRESS_SECRET) && folder.path().join("secrets/ingress-tls/tls.crt").exists();
+            let manifest = folder.path().join("ingress/ingress.yaml").exists();
+            assert_eq!([listed, secret, manifest], [rendered; 3], "{front_door}");
         }
     }
 

@@ -240,6 +240,7 @@ fn overlay(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyho
     let secrets = BTreeMap::from([
         ("admission-tls".to_owned(), tls("admission")),
         ("directory-tls".to_owned(), tls("directory")),
+        ("ingress-tls".to_owned(), tls("ingress")),
         ("registry-tls".to_owned(), tls("registry")),
         ("registry-auth-tls".to_owned(), tls("registry-auth")),
         ("registry-token".to_owned(), tls("registry-token")),

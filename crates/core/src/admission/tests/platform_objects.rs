@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::super::fields::ROLES;
 use super::*;
 
-/// Every document of every manifest of `deploy/base`.
+/// Every document of every manifest of the platform's own namespaces.
 fn documents() -> Vec<Value> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/base");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders = ["base", "ingress"].map(|name| format!("{}/../../deploy/{name}", env!("CARGO_MANIFEST_DIR")));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files = files.map(|entry| entry.unwrap().path());
     let texts = files.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
     let texts: Vec<String> = texts.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let documents = texts.iter().flat_map(|text| text.split("\n---\n"));
@@ -71,7 +72,7 @@ fn every_pod_of_the_manifests_is_admitted() {
     seen.sort();
     assert_eq!(
         seen,
-        ["accounts", "admission", "bastion", "coredns", "directory", "registry", "registry-auth", "signer"]
+        ["accounts", "admission", "bastion", "coredns", "directory", "ingress", "registry", "registry-auth", "signer"]
     );
 }
 

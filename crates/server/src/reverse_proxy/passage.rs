@@ -1,0 +1,192 @@
+//! The way through the cluster's own ingress, for a front door that cannot dial pods, or must not for a while.
+//!
+//! Requests go to the balancers of the configuration, each in its turn, over TLS with the front door's certificate, by
+//! which the ingress knows whom to believe. Connections are HTTP/1.1 and kept. Certificates are read from files that are
+//! looked at again and again; connections with an older one live on until they are idle. Whatever fails here is the
+//! platform's fault and no tool's.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use hearth_core::names::path;
+use hearth_core::platform::{FrontDoor, Path};
+use hearth_core::route::Reason;
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+use super::bodies::{ToolBody, UploadBody};
+use super::upstream::{self, Answer, Failure, Lost, Outgoing, Patience};
+
+/// How often the files are looked at.
+const RELOAD: Duration = Duration::from_secs(30);
+
+/// How long an unused connection to a balancer is kept, and how many of them.
+const IDLE: Duration = Duration::from_secs(55);
+const IDLE_CONNECTIONS: usize = 256;
+
+/// How long a connection is silent before the kernel asks whether the other end is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The most that is buffered of a head or body on one connection.
+const BUFFER: usize = 256 * 1024;
+
+/// How often one request is tried.
+const ATTEMPTS: usize = 3;
+
+/// With what the front door shows itself to the ingress, and by what it knows it. Read where the configuration names
+/// balancers.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct PassageFiles {
+    /// The authority of the ingress's certificate, PEM.
+    #[arg(long = "ingress-ca", value_name = "FILE", default_value = path::CA)]
+    pub ca: PathBuf,
+    /// The certificate that is shown to the ingress, PEM.
+    #[arg(long = "ingress-cert", value_name = "FILE", default_value = "/etc/hearth/secrets/ingress/tls.crt")]
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    #[arg(long = "ingress-key", value_name = "FILE", default_value = "/etc/hearth/secrets/ingress/tls.key")]
+    pub key: PathBuf,
+    /// The name in the ingress's certificate.
+    #[arg(long = "ingress-name", value_name = "NAME", default_value = "ingress.hearth.internal")]
+    pub name: String,
+}
+
+/// The connections to balancers.
+pub struct Passage {
+    client: Arc<ArcSwap<Connections>>,
+    balancers: Vec<SocketAddr>,
+    path: Path,
+    patience: Patience,
+    turn: AtomicUsize,
+}
+
+type Connections = Client<HttpsConnector<HttpConnector>, UploadBody>;
+
+impl Passage {
+    /// The way that the configuration names, where it names one.
+    pub fn open(files: PassageFiles, front_door: &FrontDoor, patience: Patience) -> anyhow::Result<Option<Self>> {
+        if front_door.balancers.is_empty() {
+            return Ok(None);
+        }
+        let mut last = contents(&files);
+        let client = Arc::new(ArcSwap::from_pointee(connections(&files, patience)?));
+        let swap = Arc::downgrade(&client);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RELOAD).await;
+                let Some(swap) = swap.upgrade() else { return };
+                let now = contents(&files);
+                if now == last {
+                    continue;
+                }
+                match connections(&files, patience) {
+                    Ok(client) => {
+                        swap.store(Arc::new(client));
+                        last = now;
+                        tracing::info!("a new certificate is shown to the ingress");
+                    }
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "the new certificate is not usable"),
+                }
+            }
+        });
+        let (balancers, path) = (front_door.balancers.clone(), front_door.path);
+        Ok(Some(Self { client, balancers, path, patience, turn: AtomicUsize::new(0) }))
+    }
+
+    /// Whether requests go this way also while the front door knows where pods are.
+    pub(super) fn is_the_only_way(&self) -> bool {
+        self.path == Path::Ingress
+    }
+
+    /// Sends `outgoing` to a balancer. What cannot have reached one is sent again, and once more what may be repeated.
+    pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<Answer, Failure> {
+        let client = self.client.load_full();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut may_repeat = outgoing.may_be_repeated();
+        for attempt in 0..ATTEMPTS {
+            let at = first.wrapping_add(attempt) % self.balancers.len().max(1);
+            let Some(address) = self.balancers.get(at) else { break };
+            let request = to(*address, outgoing).ok_or(Failure::Page(Reason::NoPassage))?;
+            let lost = match tokio::time::timeout(self.patience.read, client.request(request)).await {
+                Ok(Ok(response)) => {
+                    let response = response.map(|body| ToolBody::new(body, None));
+                    return Ok(Answer { response, retries: attempt as u64 });
+                }
+                Ok(Err(error)) => lost(&error),
+                Err(_) => return Err(Failure::Page(Reason::NoAnswer)),
+            };
+            if let Some(failure) = outgoing.failed(&lost) {
+                return Err(failure);
+            }
+            tracing::warn!(%address, error = lost.text(), "the ingress did not answer");
+            let unsent = matches!(lost, Lost::Connect(_)) && outgoing.upload.is_untouched();
+            if !unsent && !std::mem::take(&mut may_repeat) {
+                break;
+            }
+        }
+        Err(Failure::Page(Reason::NoPassage))
+    }
+}
+
+fn connections(files: &PassageFiles, patience: Patience) -> anyhow::Result<Connections> {
+    crate::kubernetes::install_crypto();
+    let read = |file: &PathBuf| {
+        CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| format!("failed to read the certificate {}", file.display()))
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for authority in read(&files.ca)? {
+        roots.add(authority).with_context(|| format!("{} holds no authority", files.ca.display()))?;
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("failed to read the key {}", files.key.display()))?;
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(read(&files.certificate)?, key)
+        .with_context(|| format!("{} and its key do not belong together", files.certificate.display()))?;
+    let name = ServerName::try_from(files.name.clone())
+        .with_context(|| format!("'{}' is not a name that a certificate can have", files.name))?;
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(patience.connect));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.enforce_http(false);
+    let connector = HttpsConnector::new(connector, config, true, Arc::new(FixedServerNameResolver::new(name)));
+    let mut client = Client::builder(TokioExecutor::new());
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_CONNECTIONS);
+    Ok(client.http1_max_buf_size(BUFFER).set_host(false).build(connector))
+}
+
+/// A request to the balancer with this address. The host that it is for stands in its field.
+fn to(address: SocketAddr, outgoing: &Outgoing) -> Option<Request<UploadBody>> {
+    let mut request = outgoing.request();
+    let authority = Authority::try_from(address.to_string()).ok()?;
+    let uri = Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query(outgoing.path.clone());
+    *request.uri_mut() = uri.build().ok()?;
+    Some(request)
+}
+
+fn lost(error: &Error) -> Lost {
+    if error.is_connect() {
+        return Lost::unconnected(error);
+    }
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    Lost::Sent { of_the_body: source.is_some_and(hyper::Error::is_user), text: upstream::chain(error) }
+}
+
+fn contents(files: &PassageFiles) -> [Option<Vec<u8>>; 3] {
+    [&files.ca, &files.certificate, &files.key].map(|file| std::fs::read(file).ok())
+}

@@ -19,6 +19,7 @@ mod proxy_h2_attacks;
 mod proxy_h2spec;
 mod proxy_handover;
 mod proxy_slow;
+mod proxy_testssl;
 mod proxy_watch;
 mod proxy_websocket;
 mod proxy_wire;

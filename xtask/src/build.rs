@@ -86,6 +86,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xargs", "findutils"),
 ];
 
+/// Packages of Debian that tests need, likewise.
+const PACKAGES_FOR_TESTS: &[(&str, &str)] = &[("testssl", "testssl.sh")];
+
 /// Where things are.
 struct Places {
     repository: PathBuf,
@@ -97,7 +100,10 @@ struct Places {
 pub fn run(wanted: &Wanted) -> Result<(), String> {
     let places = Places::find()?;
     need("go", "Go 1.26 or newer is needed to build Kubernetes; install it and put `go` on the PATH")?;
-    install_packages()?;
+    install_packages(PACKAGES)?;
+    if *wanted == Wanted::ControlPlane {
+        install_packages(PACKAGES_FOR_TESTS)?;
+    }
     eprintln!("Building (kept in {}):", places.cache.display());
     let board = Board::new();
     let result = match wanted {
@@ -339,9 +345,9 @@ fn key(places: &Places, folders: &[&str], flags: &str) -> Result<String, String>
     Ok(format!("{:016x}\n", hasher.finish()))
 }
 
-fn install_packages() -> Result<(), String> {
+fn install_packages(packages: &[(&str, &str)]) -> Result<(), String> {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+        packages.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("crates/server", &["hearth-core", "hearth-directory"]),
     ("crates/cli", &["hearth-core", "hearth-directory"]),
     ("e2e", &["hearth-core"]),
+    ("fuzz", &["hearth-core"]),
     ("xtask", &[]),
 ];
 

@@ -28,6 +28,7 @@ mod proxy_legacy;
 mod proxy_slow;
 mod proxy_streams;
 mod proxy_switches;
+mod proxy_testssl;
 mod proxy_watch;
 mod proxy_websocket;
 mod proxy_wire;

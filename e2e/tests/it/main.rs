@@ -10,6 +10,7 @@
 
 mod control_accounts;
 mod control_admission;
+mod control_certificates;
 mod control_conformance;
 mod control_gateway;
 mod control_grid;

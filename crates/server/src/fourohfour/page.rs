@@ -137,7 +137,8 @@ fn of_tool(reason: Reason, name: ToolName) -> Page {
     let (title, text, lines) = match reason {
         Reason::Unavailable => (
             "This tool is not answering",
-            "has a web service, but none of its processes is ready. It may be starting, or it may have failed.",
+            "has a web service, but none of its processes is ready. It may be starting, or it may have \
+             failed. The platform itself is well.",
             vec!["webservice status".to_owned(), "kubectl get pods".to_owned(), "kubectl logs -l name=".to_owned()],
         ),
         Reason::Unreachable | Reason::BrokenAnswer => (
@@ -152,7 +153,8 @@ fn of_tool(reason: Reason, name: ToolName) -> Page {
         ),
         _ => (
             "No web service",
-            "exists, but serves nothing at this address. It may have no web interface, or it may be stopped.",
+            "exists, but serves nothing at this address. It may have no web interface, or it may be \
+             stopped. The platform itself is well.",
             vec!["webservice start".to_owned()],
         ),
     };

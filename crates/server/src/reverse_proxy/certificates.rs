@@ -156,6 +156,7 @@ async fn follow_secret(keeper: Arc<Keeper>, slot: usize, client: kube::Client, s
     let only = Config::default().fields(&format!("metadata.name={}", secret.name));
     let api: Api<Secret> = Api::namespaced(client, &secret.namespace);
     let mut found = std::pin::pin!(watcher(api, only).default_backoff().applied_objects());
+    let mut last = None;
     while let Some(found) = found.next().await {
         let found = match found {
             Ok(found) => found,
@@ -170,7 +171,13 @@ async fn follow_secret(keeper: Arc<Keeper>, slot: usize, client: kube::Client, s
             keeper.offer(slot, Err(anyhow::anyhow!("tls.crt or tls.key is missing")), || ());
             continue;
         };
+        let now = Some((certificate.to_vec(), key.to_vec()));
+        // Listed again, or changed in what is none of ours.
+        if last == now {
+            continue;
+        }
         keeper.offer(slot, pair(certificate, key), || {
+            last = now;
             if let Err(error) = keep(&copy, &[certificate, key]) {
                 tracing::warn!(%secret, error = format!("{error:#}"), "no copy of the certificate is kept");
             }

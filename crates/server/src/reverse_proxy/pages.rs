@@ -102,8 +102,12 @@ pub(super) fn for_reason(reason: Reason, tool: Option<&str>) -> Response<Respons
         Reason::UnknownHost | Reason::UnknownTool => {
             "The URL you have requested is not of any tool on this platform.".to_owned()
         }
-        Reason::NoWebService => format!("{tool} has no web service at this address right now."),
-        Reason::Unavailable => format!("{tool} has a web service, but none of its processes is ready."),
+        Reason::NoWebService => {
+            format!("{tool} has no web service at this address right now. The platform itself is well.")
+        }
+        Reason::Unavailable => {
+            format!("{tool} has a web service, but none of its processes is ready. The platform itself is well.")
+        }
         Reason::Unreachable => format!("{tool} does not accept connections. The platform itself is well."),
         Reason::BrokenAnswer => format!("{tool} ended the connection without an answer. The platform itself is well."),
         Reason::NoAnswer => format!("{tool} did not answer in time. The platform itself is well."),
@@ -140,4 +144,47 @@ pub(super) fn default_file(method: &Method, path: &str) -> Option<Response<Respo
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_page_says_whose_fault_it_is() {
+        for reason in Reason::ALL {
+            let response = for_reason(reason, Some("wikibot"));
+            let status = response.status();
+            let text = response.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            match status.as_u16() {
+                200 => (),
+                404 => assert!(text.contains("not of any tool on this platform"), "{reason}: {text}"),
+                _ if reason == Reason::Stale => {
+                    assert!(text.contains("The tools are not at fault."), "{reason}: {text}")
+                }
+                _ => {
+                    assert!(text.contains("The tool 'wikibot'"), "{reason}: {text}");
+                    assert!(text.contains("The platform itself is well."), "{reason}: {text}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_text_or_html_and_holds_no_markup_of_others() {
+        let page = Page { title: "A & B", sentences: &["<script>"], link: Some("https://a.example/?b"), details: "x" };
+        let body = async |accept: &'static str| {
+            let request = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            let response = page.response(StatusCode::FORBIDDEN, &request);
+            assert_eq!(response.headers()[PROXY_STATUS_FIELD], "hearth; error=http_request_denied; details=\"x\"");
+            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(body("*/*").await, "A & B. <script> See https://a.example/?b\n");
+        let html = body("text/html,*/*;q=0.8").await;
+        assert!(html.contains("<h1>A &amp; B</h1>") && html.contains("&lt;script&gt;"), "{html}");
+        assert!(html.contains("<a href=\"https://a.example/?b\">") && !html.contains("<script>"), "{html}");
+    }
 }

@@ -73,7 +73,8 @@ impl Switches {
         let (mut last_maintenance, mut last_blocked) = (None, None);
         loop {
             if has_changed(&maintenance, &mut last_maintenance).await {
-                self.maintain(read(&maintenance).await);
+                // One that cannot be read is there, and says nothing more.
+                self.maintain(read(&maintenance).await.unwrap_or_else(|_| Some(String::new())));
             }
             if let Some(file) = &blocked
                 && has_changed(file, &mut last_blocked).await
@@ -116,8 +117,9 @@ impl Switches {
         self.change(|state| state.maintenance = text);
     }
 
-    fn block(&self, file: &Path, text: Option<String>) {
-        match BlockList::from_toml(&text.unwrap_or_default()) {
+    fn block(&self, file: &Path, text: std::io::Result<Option<String>>) {
+        let text = text.map(Option::unwrap_or_default).map_err(|error| error.to_string());
+        match text.and_then(|text| BlockList::from_toml(&text).map_err(|error| error.to_string())) {
             Ok(list) => {
                 tracing::info!(file = %file.display(), entries = list.len(), "the block list is in use");
                 self.metrics.entries.set(i64::try_from(list.len()).unwrap_or(i64::MAX));
@@ -125,7 +127,7 @@ impl Switches {
             }
             Err(error) => {
                 self.metrics.failures.inc();
-                tracing::warn!(file = %file.display(), %error, "the block list is not usable; the last good one stays");
+                tracing::warn!(file = %file.display(), error, "the block list is not usable; the last good one stays");
             }
         }
     }
@@ -147,14 +149,11 @@ async fn has_changed(file: &Path, last: &mut Option<(SystemTime, u64)>) -> bool 
 }
 
 /// What a file says; nothing if it is not there.
-async fn read(file: &Path) -> Option<String> {
+async fn read(file: &Path) -> std::io::Result<Option<String>> {
     match tokio::fs::read(file).await {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "a switch cannot be read");
-            None
-        }
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

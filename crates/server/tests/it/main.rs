@@ -15,6 +15,7 @@ mod proxy_api;
 mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
+mod proxy_h2_ambiguous;
 mod proxy_h2_attacks;
 mod proxy_h2spec;
 mod proxy_handover;

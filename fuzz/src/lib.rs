@@ -19,12 +19,15 @@ mod table;
 
 use hearth_core::Domains;
 
+/// Fails where something does not hold of an input.
+pub type Target = fn(&[u8]);
+
 /// What can be tried, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [(&str, Target); 4] =
     [("framing", framing::target), ("host", host::target), ("path", path::target), ("table", table::target)];
 
 /// The target of this name.
-pub fn target(name: &str) -> fn(&[u8]) {
+pub fn target(name: &str) -> Target {
     TARGETS.iter().find(|(found, _)| *found == name).expect("FUZZ_TARGET names none of the targets").1
 }
 

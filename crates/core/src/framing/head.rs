@@ -103,7 +103,7 @@ fn request_line(line: &[u8]) -> Result<Version, Violation> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next(), parts.next(), parts.next());
     let is_method = method.is_some_and(|method| !method.is_empty() && method.iter().copied().all(is_token));
-    let is_target = target.is_some_and(|target| !target.is_empty() && target.iter().copied().all(is_visible));
+    let is_target = target.is_some_and(|target| !target.is_empty() && target.iter().copied().all(is_of_target));
     match version {
         _ if !is_method || !is_target || parts.next().is_some() => Err(line_fault(line, Violation::RequestLine)),
         Some(b"HTTP/1.1") => Ok(Version::Http11),
@@ -148,8 +148,9 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// A character of a target. Bytes beyond ASCII are not allowed there, but programs send them and nobody splits at them.
-fn is_visible(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f
+/// At `#` some do, and others do not.
+fn is_of_target(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f && byte != b'#'
 }
 
 /// A character of a field's value (RFC 9110 §5.5).

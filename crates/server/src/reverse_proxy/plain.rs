@@ -37,7 +37,7 @@ fn answer(door: &Door, request: &Request<Incoming>) -> Response<ResponseBody> {
         Ok(authority) => authority.host,
         Err(error) => return pages::plain(StatusCode::BAD_REQUEST, error.sentence()),
     };
-    if !path.starts_with('/') {
+    if !request.uri().path_and_query().is_some_and(|target| target.as_str().starts_with('/')) {
         return pages::plain(StatusCode::BAD_REQUEST, "The target of the request is not a path.");
     }
     if door.table.borrow().domains().place(&host) == Place::Elsewhere {

@@ -186,7 +186,8 @@ fn readable(request: &Request<Incoming>) -> Result<Authority, Refusal> {
             "This connection's certificate is not for the host of the request: ask again over another connection.";
         return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, text));
     }
-    if !request.uri().path().starts_with('/') {
+    // What has a query alone counts as the path `/` for some and as none for others.
+    if !request.uri().path_and_query().is_some_and(|target| target.as_str().starts_with('/')) {
         return Err(Refusal(StatusCode::BAD_REQUEST, "The target of the request is not a path."));
     }
     if request.headers().get(header::USER_AGENT).is_none_or(|agent| agent.as_bytes().trim_ascii().is_empty()) {

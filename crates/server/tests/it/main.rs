@@ -20,6 +20,7 @@ mod proxy_compression;
 mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
+mod proxy_h2_ambiguous;
 mod proxy_h2_attacks;
 mod proxy_h2c;
 mod proxy_h2spec;

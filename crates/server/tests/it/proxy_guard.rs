@@ -112,3 +112,32 @@ async fn what_is_sent_before_a_protocol_is_switched_reaches_nobody_unless_it_is(
     soon(stream.read_exact(&mut echoed)).await.unwrap();
     assert_eq!(&echoed, b"\0\n\r not h");
 }
+
+#[tokio::test]
+async fn targets_that_are_no_path_of_a_host_are_refused() {
+    let a = Pod::echo("a").await;
+    let front = Front::start(&[("a", &[a.address])]).await;
+    for target in [
+        "a.hearth.example:443",
+        "a.hearth.example",
+        "?x",
+        "http://a.hearth.example?x",
+        "/#b",
+        "http://a.hearth.example/#b",
+        "\\",
+        "*",
+        "http://",
+        "http:///",
+        "http://a.hearth.example:99999/",
+        "http://a.hearth.example\\@b.hearth.example/",
+        "http://b.hearth.example#@a.hearth.example/",
+    ] {
+        let request = format!("{HEAD}Connection: close\r\n\r\n").replacen("GET / ", &format!("GET {target} "), 1);
+        for answer in [front.raw(&request).await, front.raw_plain(&request).await] {
+            assert_eq!(statuses(&answer), ["400"], "{target}: {answer}");
+        }
+    }
+    let empty = HEAD.replace("Host: a.hearth.example", "Host:");
+    assert_eq!(statuses(&front.raw(format!("{empty}\r\n")).await), ["400"]);
+    assert_eq!(a.count(), 0);
+}

@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod admission;
+pub mod balancer;
 pub mod directory_entry;
 pub mod framing;
 pub mod host;

@@ -60,12 +60,10 @@ impl FrontDoor {
     pub(super) fn mistakes(&self) -> Vec<String> {
         let parts = [("visitor", self.visitor), ("tool", self.tool)];
         let wrong = parts.into_iter().filter_map(|(name, allowance)| Some((name, allowance.mistake()?)));
-        let mut mistakes: Vec<String> =
-            wrong.map(|(name, mistake)| format!("front_door.{name}: {mistake}")).collect();
+        let mut mistakes: Vec<String> = wrong.map(|(name, mistake)| format!("front_door.{name}: {mistake}")).collect();
         if self.path == Path::Ingress && self.balancers.is_empty() {
-            mistakes.push(
-                "front_door.balancers: the path \"ingress\" begins at a balancer, and none is listed".to_owned(),
-            );
+            mistakes
+                .push("front_door.balancers: the path \"ingress\" begins at a balancer, and none is listed".to_owned());
         }
         mistakes
     }

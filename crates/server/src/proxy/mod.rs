@@ -14,7 +14,9 @@ use hearth_core::Platform;
 use hearth_core::names::path;
 
 use self::handover::{Desk, Inheritance};
-use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, Passage, PassageFiles, STALE_AFTER, observation, serve, tls};
+use crate::reverse_proxy::{
+    Course, Door, Follower, Limits, Listeners, Metrics, Passage, PassageFiles, STALE_AFTER, observation, serve, tls,
+};
 use crate::{http_service, kubernetes};
 
 /// What the role is started with.

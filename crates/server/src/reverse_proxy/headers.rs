@@ -51,8 +51,7 @@ const OURS: [&str; 14] = [
 ];
 
 /// Of these, what the front door says of a visitor and the ingress passes on as it is.
-const OF_THE_FRONT_DOOR: [&str; 4] =
-    ["x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", ORIGINAL_URI_FIELD];
+const OF_THE_FRONT_DOOR: [&str; 4] = ["x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", ORIGINAL_URI_FIELD];
 
 /// Removes the fields that belong to the connection on which the message came.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {

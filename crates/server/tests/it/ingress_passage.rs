@@ -117,7 +117,10 @@ async fn a_balancer_that_is_away_is_passed_over() {
     let cut_off = Front::through(&[("a", &[a.address])], way, true).await;
     let answer = cut_off.get("a.hearth.example", "/").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    has(&answer, "The platform's front door does not reach its cluster. The tools are not at fault. Please try again in a minute.");
+    has(
+        &answer,
+        "The platform's front door does not reach its cluster. The tools are not at fault. Please try again in a minute.",
+    );
     has(&answer, "proxy-status: hearth; error=proxy_internal_error; details=\"no-passage\"");
     // One that has another certificate than the ingress's is not told anything.
     let other = Inside::start(&[("a", &[a.address])]).await;

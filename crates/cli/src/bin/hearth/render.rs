@@ -44,6 +44,7 @@ const FOUROHFOUR: &[(&str, &str)] = &[
 
 /// The ingress, for installations whose front door goes through it.
 const INGRESS: &[(&str, &str)] = &[
+    ("balancer.yaml", include_str!("../../../../../deploy/ingress/balancer.yaml")),
     ("ingress.yaml", include_str!("../../../../../deploy/ingress/ingress.yaml")),
     ("kustomization.yaml", include_str!("../../../../../deploy/ingress/kustomization.yaml")),
 ];

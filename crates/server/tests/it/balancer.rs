@@ -19,6 +19,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::admission_tls::Authority;
 use crate::proxy_api::Api;
@@ -151,6 +152,24 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
     waited.await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
+/// People who come all the time, until they are told that it is done; and how many came.
+fn visit(front: SocketAddr) -> (Arc<AtomicBool>, Arc<AtomicUsize>, Vec<JoinHandle<()>>) {
+    let (done, came) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let visitors = (0..4)
+        .map(|_| {
+            let (done, came) = (done.clone(), came.clone());
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    let (_, mut stream) = soon(connect(front)).await.expect("a connection was refused");
+                    assert!(echoes(&mut stream).await, "a connection was dropped");
+                    came.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    (done, came, visitors)
+}
+
 /// A cluster's API, a balancer that follows it, and an HAProxy.
 struct Balanced {
     api: Api,
@@ -213,6 +232,23 @@ impl Balanced {
         let line = text.lines().find(|line| line.starts_with(&format!("{backend},{node},")));
         line.and_then(|line| line.split(',').nth(17)).unwrap_or_default().to_owned()
     }
+
+    /// The third node takes the place of the second, and the second that of the third.
+    async fn changes(&self, three: &Ingress) {
+        let before = three.served();
+        self.api.put("nodes", node(self.net, 13, "ingress")).await;
+        until("a new node is asked", async || three.served() > before).await;
+        self.api.delete("nodes", "node12").await;
+        until("a node that went is not asked", async || self.status("k8s-ingress", "node12").await.is_empty()).await;
+        assert_eq!(self.status("k8s-ingress", "node13").await.split(' ').next(), Some("UP"));
+        self.api.put("nodes", node(self.net, 12, "ingress")).await;
+        self.api.delete("nodes", "node13").await;
+        until("the first two again", async || {
+            !self.status("k8s-ingress", "node12").await.is_empty()
+                && self.status("k8s-ingress", "node13").await.is_empty()
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,35 +274,10 @@ async fn nodes_come_and_go_and_no_connection_is_dropped() {
         };
         lasting.push(soon(found).await);
     }
-    let (done, came) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let visitors: Vec<_> = (0..4)
-        .map(|_| {
-            let (done, came) = (done.clone(), came.clone());
-            tokio::spawn(async move {
-                while !done.load(Ordering::Relaxed) {
-                    let (_, mut stream) = soon(connect(front)).await.expect("a connection was refused");
-                    assert!(echoes(&mut stream).await, "a connection was dropped");
-                    came.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
+    let (done, came, visitors) = visit(front);
 
-    for round in 0..3 {
-        let before = three.served();
-        balanced.api.put("nodes", node(balanced.net, 13, "ingress")).await;
-        until("a new node is asked", async || three.served() > before).await;
-        balanced.api.delete("nodes", "node12").await;
-        until("a node that went is not asked", async || balanced.status("k8s-ingress", "node12").await.is_empty())
-            .await;
-        assert_eq!(balanced.status("k8s-ingress", "node13").await.split(' ').next(), Some("UP"), "round {round}");
-        balanced.api.put("nodes", node(balanced.net, 12, "ingress")).await;
-        balanced.api.delete("nodes", "node13").await;
-        until("the first two again", async || {
-            !balanced.status("k8s-ingress", "node12").await.is_empty()
-                && balanced.status("k8s-ingress", "node13").await.is_empty()
-        })
-        .await;
+    for _ in 0..3 {
+        balanced.changes(&three).await;
         for stream in &mut lasting {
             assert!(echoes(stream).await, "what was open lives on, also on a node that went");
         }

@@ -81,6 +81,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("cmake", "cmake"),
     ("findmnt", "util-linux"),
+    ("haproxy", "haproxy"),
     ("make", "make"),
     ("mmdebstrap", "mmdebstrap"),
     ("xargs", "findutils"),

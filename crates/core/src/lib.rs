@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod admission;
+pub mod balancer;
 pub mod block_list;
 pub mod directory_entry;
 pub mod framing;

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod admission;
+pub mod balancer;
 pub mod clock;
 pub mod fourohfour;
 pub mod http_service;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hearth_server::{accounts, admission, fourohfour, ingress, proxy, registry_auth, signer, telemetry};
+use hearth_server::{accounts, admission, balancer, fourohfour, ingress, proxy, registry_auth, signer, telemetry};
 
 /// The platform's roles.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Role {
     Accounts(accounts::Args),
     /// Answer the API server's admission reviews.
     Admission(admission::Args),
+    /// Keep HAProxy's configuration equal to the cluster's nodes.
+    Balancer(balancer::Args),
     /// Serve the pages for hosts and tools without a web service.
     Fourohfour(fourohfour::Args),
     /// Route requests to tools inside the cluster, for the front door.
@@ -63,6 +65,7 @@ async fn run(role: Role) -> ExitCode {
     let result = match role {
         Role::Accounts(args) => accounts::run(args).await,
         Role::Admission(args) => admission::run(args).await,
+        Role::Balancer(args) => balancer::run(args).await,
         Role::Fourohfour(args) => fourohfour::run(args).await,
         Role::Ingress(args) => ingress::run(args).await,
         Role::Proxy(args) => proxy::run(args).await,

@@ -39,6 +39,9 @@ const IDLE_CONNECTIONS: usize = 256;
 /// How long a connection is silent before the kernel asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long a balancer may leave unconfirmed what was sent to it.
+const SILENCE: Duration = Duration::from_secs(20);
+
 /// The most that is buffered of a head or body on one connection.
 const BUFFER: usize = 256 * 1024;
 
@@ -163,6 +166,8 @@ fn connections(files: &PassageFiles, patience: Patience) -> anyhow::Result<Conne
     connector.set_connect_timeout(Some(patience.connect));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEPALIVE));
+    // A balancer that lost its power says nothing.
+    connector.set_tcp_user_timeout(Some(SILENCE));
     connector.enforce_http(false);
     let connector = HttpsConnector::new(connector, config, true, Arc::new(FixedServerNameResolver::new(name)));
     let mut client = Client::builder(TokioExecutor::new());

@@ -35,6 +35,10 @@ const BUFFER: usize = 256 * 1024;
 /// How long a connection is silent before the kernel asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long, in milliseconds, a pod's node may leave unconfirmed what was sent to it. One that lost its power says
+/// nothing: without this a request on a kept connection waits for a quarter of an hour.
+const SILENCE: u32 = 20_000;
+
 type Sender = SendRequest<UploadBody>;
 
 /// The connections of a thread.
@@ -93,6 +97,7 @@ impl Pool {
         let _ = stream.set_nodelay(true);
         let _ = sockopt::set_socket_keepalive(&stream, true);
         let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
+        let _ = sockopt::set_tcp_user_timeout(&stream, SILENCE);
         let (sender, connection) = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await?;
         // What goes wrong with it, whoever waits for an answer is told.
         tokio::spawn(connection.with_upgrades());

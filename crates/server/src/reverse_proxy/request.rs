@@ -132,26 +132,15 @@ async fn answer(
             return Err(Refusal(StatusCode::BAD_REQUEST, text));
         }
         Decision::Redirect { host, path, .. } => return Ok(visit.moved(host.as_str(), path)),
-        // Nothing in the cluster leads to the grid.
-        decision
-            if !decision.is_on_grid()
-                && let Some(passage) = door.passage(stale) =>
-        {
-            let through = Way::Through(passage, decision.tool().filter(|_| known));
-            match forward(door, request, &visit, through, record).await? {
-                Ok(response) => return Ok(response),
-                Err(reason) => reason,
-            }
-        }
-        Decision::Apex => Reason::Apex,
-        Decision::Elsewhere => Reason::UnknownHost,
-        _ if stale => Reason::Stale,
-        Decision::Endpoints(backend) => match forward(door, request, &visit, Way::Pod(backend), record).await? {
+        _ if let Some(way) = door.way(&decision, stale) => match forward(door, request, &visit, way, record).await? {
             Ok(response) => return Ok(response),
             Err(reason) => reason,
         },
+        Decision::Apex => Reason::Apex,
+        Decision::Elsewhere => Reason::UnknownHost,
+        _ if stale => Reason::Stale,
         Decision::NoWebService(_) => Reason::NoWebService,
-        Decision::Unavailable(_) => Reason::Unavailable,
+        Decision::Unavailable(_) | Decision::Endpoints(_) => Reason::Unavailable,
         Decision::UnknownTool(_) => Reason::UnknownTool,
     };
     record.set_reason(reason);
@@ -363,11 +352,19 @@ impl<'a> Way<'a> {
 // === impl Door ===
 
 impl Door {
-    /// The way through the cluster's ingress, where it is the one to take.
-    fn passage(&self, stale: bool) -> Option<&Passage> {
-        match &self.stand {
-            Stand::Outside(passage) => passage.as_deref().filter(|passage| stale || passage.is_the_only_way()),
-            Stand::Inside => None,
+    /// The way that a request goes: through the cluster's ingress where that is the only one or the table is stale, else
+    /// to a pod that is known. None where neither is. To the grid nothing in the cluster leads.
+    fn way<'a>(&'a self, decision: &'a Decision, stale: bool) -> Option<Way<'a>> {
+        if let Stand::Outside(Some(passage)) = &self.stand
+            && (stale || passage.is_the_only_way())
+            && !decision.is_on_grid()
+        {
+            let known = !matches!(decision, Decision::UnknownTool(_));
+            return Some(Way::Through(passage, decision.tool().filter(|_| known)));
+        }
+        match decision {
+            Decision::Endpoints(backend) if !stale && !(self.is_inside() && backend.on_grid) => Some(Way::Pod(backend)),
+            _ => None,
         }
     }
 

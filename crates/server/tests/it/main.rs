@@ -8,6 +8,7 @@ mod accounts_faults;
 mod admission;
 mod admission_bad_input;
 mod admission_tls;
+mod balancer;
 mod fourohfour;
 mod ingress;
 mod ingress_passage;

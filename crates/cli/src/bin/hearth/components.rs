@@ -1,44 +1,53 @@
 //! The processes of an instance and what each is configured with: etcd, Kubernetes, containerd, the front door.
 
-use anyhow::Context;
+use std::net::Ipv4Addr;
 
-use crate::instance::{Instance, service, write};
-use crate::node::{self, NODE, in_network, inside};
+use anyhow::Context;
+use hearth_core::platform::FrontDoor;
+
+use crate::instance::{Instance, Node, service, write};
+use crate::node::{self, in_network, inside};
 use crate::pki::{self, Authority};
 use crate::process::Spec;
 
-/// Processes that wait for nothing.
-pub const FIRST: &[&str] = &["etcd", "kube-apiserver", "containerd"];
+/// Whether a process waits for nothing.
+pub fn waits_for_nothing(name: &str) -> bool {
+    ["etcd", "kube-apiserver"].contains(&name) || name.starts_with("containerd")
+}
 
 /// Everything that the supervisor keeps running, in the order in which it is started.
-pub fn processes(instance: &Instance) -> Vec<Spec> {
-    let network = |name: &str, command| spec(name, in_network(instance, command));
-    let mut kubelet = spec("kubelet", inside(instance, kubelet(instance)));
-    kubelet.environment.push(("CONTAINERD_ADDRESS".to_owned(), node::containerd_socket(instance)));
-    vec![
-        network("etcd", etcd(instance)),
-        network("kube-apiserver", api_server(instance)),
-        spec(
-            "containerd",
-            inside(
-                instance,
-                vec![instance.built("containerd"), "--config".into(), instance.text("config/containerd.toml")],
-            ),
-        ),
-        network("kube-controller-manager", controller_manager(instance)),
-        network("kube-scheduler", scheduler(instance)),
-        kubelet,
-        network("kube-proxy", kube_proxy(instance)),
-        Spec { hands_over: true, ..spec("proxy", front_proxy(instance)) },
-        spec("bastion-port", bastion_port(instance)),
-    ]
+pub fn processes(instance: &Instance, front_door: &FrontDoor) -> Vec<Spec> {
+    let network = |name: &str, command| spec(name, in_network(instance, Node::FIRST, command));
+    let nodes = || instance.network.all_nodes();
+    let mut all = vec![network("etcd", etcd(instance)), network("kube-apiserver", api_server(instance))];
+    all.extend(nodes().map(|node| containerd(instance, node)));
+    all.push(network("kube-controller-manager", controller_manager(instance)));
+    all.push(network("kube-scheduler", scheduler(instance)));
+    all.extend(nodes().map(|node| kubelet(instance, node)));
+    all.extend(
+        nodes().map(|node| spec(&node.own("kube-proxy"), in_network(instance, node, kube_proxy(instance, node)))),
+    );
+    if front_door.uses_ingress() {
+        all.extend([spec("balancer", balancer(instance)), spec("haproxy", haproxy(instance))]);
+    }
+    for (copy, addresses) in instance.front_doors().into_iter().zip(instance.network.front_doors()).enumerate() {
+        let name = if copy == 0 { "proxy".to_owned() } else { format!("proxy-{}", copy + 1) };
+        all.push(Spec { hands_over: true, ..spec(&name, front_proxy(instance, &name, addresses)) });
+    }
+    all.push(spec("bastion-port", bastion_port(instance)));
+    all
 }
 
 /// Writes the configuration of the control plane.
 pub fn configure(instance: &Instance, random: impl Fn() -> anyhow::Result<[u8; 32]>) -> anyhow::Result<()> {
-    for name in ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "hearth-proxy"] {
+    for name in ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "hearth-proxy", "hearth-balancer"]
+    {
         let file = if name == "admin" { "admin.kubeconfig".into() } else { format!("config/{name}.kubeconfig") };
         write(&instance.path(file), kubeconfig(instance, name)?, 0o600)?;
+    }
+    for node in instance.network.all_nodes() {
+        let file = instance.path(node.file("config/kubelet.kubeconfig"));
+        write(&file, kubeconfig(instance, &node.own("kubelet"))?, 0o600)?;
     }
     let encryption = instance.path("config/encryption.json");
     if !encryption.exists() {
@@ -121,13 +130,13 @@ fn etcd(instance: &Instance) -> Vec<String> {
         instance,
         "etcd",
         &[
-            ("name", NODE.to_owned()),
+            ("name", Node::FIRST.name()),
             ("data-dir", instance.text("state/etcd")),
             ("listen-client-urls", client.clone()),
             ("advertise-client-urls", client),
             ("listen-peer-urls", peer.clone()),
             ("initial-advertise-peer-urls", peer.clone()),
-            ("initial-cluster", format!("{NODE}={peer}")),
+            ("initial-cluster", format!("{}={peer}", Node::FIRST.name())),
             ("quota-backend-bytes", (8u64 << 30).to_string()),
             ("auto-compaction-mode", "periodic".to_owned()),
             ("auto-compaction-retention", "5m".to_owned()),
@@ -228,22 +237,31 @@ fn scheduler(instance: &Instance) -> Vec<String> {
     kubernetes(instance, "kube-scheduler", &api_client(instance, "kube-scheduler"))
 }
 
-fn kubelet(instance: &Instance) -> Vec<String> {
-    kubernetes(
+fn containerd(instance: &Instance, node: Node) -> Spec {
+    let config = instance.text(node.file("config/containerd.toml"));
+    let command = vec![instance.built("containerd"), "--config".into(), config];
+    spec(&node.own("containerd"), inside(instance, node, command))
+}
+
+fn kubelet(instance: &Instance, node: Node) -> Spec {
+    let command = kubernetes(
         instance,
         "kubelet",
         &[
-            ("config", instance.text("config/kubelet.json")),
-            ("kubeconfig", instance.text("config/kubelet.kubeconfig")),
-            ("hostname-override", NODE.to_owned()),
-            ("node-ip", instance.network.node().to_string()),
-            ("root-dir", instance.text("state/kubelet")),
-            ("cert-dir", instance.text("state/kubelet-pki")),
+            ("config", instance.text(node.file("config/kubelet.json"))),
+            ("kubeconfig", instance.text(node.file("config/kubelet.kubeconfig"))),
+            ("hostname-override", node.name()),
+            ("node-ip", instance.network.address_of(node).to_string()),
+            ("root-dir", instance.text(node.file("state/kubelet"))),
+            ("cert-dir", instance.text(node.file("state/kubelet-pki"))),
         ],
-    )
+    );
+    let mut spec = spec(&node.own("kubelet"), inside(instance, node, command));
+    spec.environment.push(("CONTAINERD_ADDRESS".to_owned(), node::containerd_socket(instance, node)));
+    spec
 }
 
-fn kube_proxy(instance: &Instance) -> Vec<String> {
+fn kube_proxy(instance: &Instance, node: Node) -> Vec<String> {
     kubernetes(
         instance,
         "kube-proxy",
@@ -254,7 +272,7 @@ fn kube_proxy(instance: &Instance) -> Vec<String> {
             // address of a service waits after its pod is ready; on one machine there are few to gather.
             ("iptables-min-sync-period", "100ms".to_owned()),
             ("cluster-cidr", instance.network.pods()),
-            ("hostname-override", NODE.to_owned()),
+            ("hostname-override", node.name()),
             ("conntrack-max-per-core", "0".to_owned()),
             ("bind-address", "0.0.0.0".to_owned()),
             ("metrics-bind-address", "127.0.0.1:10249".to_owned()),
@@ -262,10 +280,10 @@ fn kube_proxy(instance: &Instance) -> Vec<String> {
     )
 }
 
-fn front_proxy(instance: &Instance) -> Vec<String> {
-    let (certificate, address) = (pki::pair(instance, "front-door"), instance.place.address);
-    // Pods come to it too: tools ask one another by the URLs that everybody knows.
-    let inside = instance.network.host();
+/// A front door at an address of the host and one of the nodes' network: pods come to it too, for tools ask one another
+/// by the URLs that everybody knows.
+fn front_proxy(instance: &Instance, name: &str, (address, inside): (Ipv4Addr, Ipv4Addr)) -> Vec<String> {
+    let (certificate, shown) = (pki::pair(instance, "front-door"), pki::pair(instance, "front-proxy"));
     let flags = [
         ("platform", instance.text("platform.toml")),
         ("kubeconfig", instance.text("config/hearth-proxy.kubeconfig")),
@@ -276,12 +294,46 @@ fn front_proxy(instance: &Instance) -> Vec<String> {
         ("http", format!("{address}:80")),
         ("http", format!("{inside}:80")),
         ("health", format!("{inside}:9100")),
-        ("state", instance.text("state/proxy")),
+        ("ingress-ca", instance.text("ca.crt")),
+        ("ingress-cert", shown.cert.display().to_string()),
+        ("ingress-key", shown.key.display().to_string()),
+        ("state", instance.text(format!("state/{name}"))),
         ("blocked", instance.text("blocked.toml")),
     ];
     let mut words = vec![instance.own_program("hearthd"), "proxy".to_owned()];
     words.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
     words
+}
+
+/// The folder of HAProxy's configuration and sockets, which the balancer writes.
+const HAPROXY: &str = "state/balancer";
+
+/// What keeps HAProxy's configuration equal to the nodes. Its two ways begin on the nodes' network, which no visitor
+/// reaches.
+fn balancer(instance: &Instance) -> Vec<String> {
+    let (inside, client) = (instance.network.host(), pki::pair(instance, "hearth-balancer"));
+    let flags = [
+        ("ingress", format!("{inside}:30000")),
+        ("api", format!("{inside}:6443")),
+        ("stats", format!("{inside}:8404")),
+        ("health", format!("{inside}:9102")),
+        ("kubeconfig", instance.text("config/hearth-balancer.kubeconfig")),
+        ("api-ca", Authority::Kubernetes.pair(instance).cert.display().to_string()),
+        ("api-cert", client.cert.display().to_string()),
+        ("api-key", client.key.display().to_string()),
+        ("user", "haproxy".to_owned()),
+        ("state", instance.text(HAPROXY)),
+    ];
+    let mut words = vec![instance.own_program("hearthd"), "balancer".to_owned()];
+    words.extend(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+    words
+}
+
+/// Debian's HAProxy, with the socket by which it is told to reload.
+fn haproxy(instance: &Instance) -> Vec<String> {
+    let socket = format!("{},mode,600", instance.text(format!("{HAPROXY}/master.sock")));
+    let file = instance.text(format!("{HAPROXY}/haproxy.cfg"));
+    ["/usr/sbin/haproxy", "-W", "-S", &socket, "-f", &file].map(str::to_owned).to_vec()
 }
 
 /// The bastion's ssh on the host: a plain relay, since it lives in the cluster.

@@ -3,16 +3,21 @@
 use anyhow::{Context, bail};
 
 use crate::host_command::Run;
-use crate::instance::Instance;
+use crate::instance::{Instance, Network, Node};
 use crate::{network, node, supervisor, sysctl, up};
 
 /// Stops everything. What is kept below the instance's home stays.
 pub fn run(instance: &Instance) -> anyhow::Result<()> {
     let _lock = up::lock(instance)?;
-    supervisor::stop_kubelet(instance)?;
-    stop_containers(instance)?;
+    let nodes: Vec<Node> = Network::possible_nodes().collect();
+    supervisor::stop_kubelets(instance, &nodes)?;
+    for node in &nodes {
+        stop_containers(instance, *node)?;
+    }
     supervisor::stop_all(instance)?;
-    stop_shims(instance)?;
+    for node in nodes {
+        stop_shims(instance, node)?;
+    }
     node::down(instance)?;
     network::down(instance)?;
     sysctl::restore(instance)?;
@@ -45,13 +50,34 @@ pub fn purge(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ends what runs on nodes that the instance has no more. Their other processes end when the supervisor is told which
+/// there are.
+pub fn end_surplus_nodes(instance: &Instance) -> anyhow::Result<()> {
+    let specs = supervisor::specs(instance)?;
+    let runs = |node: &Node| {
+        let name = node.own("containerd");
+        specs.iter().any(|spec| spec.name == name && spec.running(instance).is_some())
+    };
+    let surplus: Vec<Node> =
+        Network::possible_nodes().filter(|node| node.0 > instance.network.nodes).filter(runs).collect();
+    if surplus.is_empty() {
+        return Ok(());
+    }
+    supervisor::stop_kubelets(instance, &surplus)?;
+    for node in surplus {
+        stop_containers(instance, node)?;
+        stop_shims(instance, node)?;
+    }
+    Ok(())
+}
+
 /// Ends the containers: gently, all at once, then whatever is left.
-fn stop_containers(instance: &Instance) -> anyhow::Result<()> {
-    let socket = node::containerd_socket(instance);
+fn stop_containers(instance: &Instance, node: Node) -> anyhow::Result<()> {
+    let socket = node::containerd_socket(instance, node);
     let ctr = |words: &[&str]| {
         Run::new(instance.built("ctr")).args(["--address", &socket, "--namespace", "k8s.io"]).args(words)
     };
-    if !ctr(&["version"]).succeeds() {
+    if !std::path::Path::new(&socket).exists() || !ctr(&["version"]).succeeds() {
         return Ok(());
     }
     let tasks = || ctr(&["tasks", "list", "--quiet"]).output();
@@ -77,8 +103,8 @@ fn stop_containers(instance: &Instance) -> anyhow::Result<()> {
 
 /// Ends the shims of this instance, which outlive containerd by design. They are known by their command line, which
 /// names this instance's socket.
-fn stop_shims(instance: &Instance) -> anyhow::Result<()> {
-    let socket = node::containerd_socket(instance);
+fn stop_shims(instance: &Instance, node: Node) -> anyhow::Result<()> {
+    let socket = node::containerd_socket(instance, node);
     let shim = instance.built("containerd-shim-runc-v2");
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;

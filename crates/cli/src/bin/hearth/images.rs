@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use crate::host_command::Run;
-use crate::instance::{Instance, service};
+use crate::instance::{Instance, Node, service};
 use crate::node;
 
 /// Where the platform's images live in the registry.
@@ -40,11 +40,24 @@ pub fn built(instance: &Instance) -> anyhow::Result<BTreeMap<&'static str, Image
     ALL.iter().map(find).collect()
 }
 
-/// Puts those images on the node that it needs before there is a registry. Says how many were missing.
+/// Puts those images on the nodes that they need before there is a registry. Says how many were missing.
 pub fn import(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyhow::Result<String> {
+    // Any node may be given any of the platform's pods, the registry's too.
+    let imported = std::thread::scope(|scope| {
+        let nodes: Vec<_> =
+            instance.network.all_nodes().map(|node| scope.spawn(move || import_to(instance, node, images))).collect();
+        nodes.into_iter().try_fold(0, |sum, node| match node.join() {
+            Ok(imported) => imported.map(|imported| sum + imported),
+            Err(_) => bail!("importing images stopped unexpectedly"),
+        })
+    })?;
+    Ok(if imported == 0 { String::new() } else { format!("{imported} new") })
+}
+
+fn import_to(instance: &Instance, node: Node, images: &BTreeMap<&'static str, Image>) -> anyhow::Result<usize> {
     let ctr = |words: &[&str]| {
         Run::new(instance.built("ctr"))
-            .args(["--address", &node::containerd_socket(instance), "--namespace", "k8s.io"])
+            .args(["--address", &node::containerd_socket(instance, node), "--namespace", "k8s.io"])
             .args(words)
     };
     let there = ctr(&["images", "list", "--quiet"]).output()?;
@@ -65,7 +78,7 @@ pub fn import(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> an
         }
         imported += 1;
     }
-    Ok(if imported == 0 { String::new() } else { format!("{imported} new") })
+    Ok(imported)
 }
 
 /// Pushes every image to the registry, those that are there already costing one request each.

@@ -43,6 +43,44 @@ pub struct Instance {
 pub struct Network {
     /// The second byte of all its addresses.
     pub octet: u8,
+    /// How many nodes it has.
+    #[serde(default = "one")]
+    pub nodes: u8,
+    /// How many front doors share its visitors.
+    #[serde(default = "one")]
+    pub proxies: u8,
+}
+
+/// The most nodes of an instance, and the most front doors.
+pub const MOST_NODES: u8 = 9;
+pub const MOST_PROXIES: u8 = 2;
+
+/// A node by its number: the first has the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(pub u8);
+
+impl Node {
+    /// The node with the control plane.
+    pub const FIRST: Self = Self(1);
+
+    /// Its name in the cluster.
+    pub fn name(self) -> String {
+        format!("node{}", self.0)
+    }
+
+    /// A name of something that each node has: the first node's is the bare one.
+    pub fn own(self, name: &str) -> String {
+        if self == Self::FIRST { name.to_owned() } else { format!("{name}-{}", self.name()) }
+    }
+
+    /// Where a file of the node is, below the instance's home.
+    pub fn file(self, relative: &str) -> String {
+        if self == Self::FIRST { relative.to_owned() } else { format!("nodes/{}/{relative}", self.name()) }
+    }
+}
+
+fn one() -> u8 {
+    1
 }
 
 /// Addresses that other parts are configured with.
@@ -52,14 +90,37 @@ impl Network {
         format!("10.{}.0.0/16", self.octet)
     }
 
+    /// All nodes, the first first.
+    pub fn all_nodes(self) -> impl Iterator<Item = Node> {
+        (1..=self.nodes).map(Node)
+    }
+
+    /// All nodes that an instance may have: also those of an earlier `up`.
+    pub fn possible_nodes() -> impl Iterator<Item = Node> {
+        (1..=MOST_NODES).map(Node)
+    }
+
     /// The host's end of the bridge.
     pub fn host(self) -> Ipv4Addr {
         Ipv4Addr::new(10, self.octet, 0, 1)
     }
 
-    /// The node, and the Kubernetes API in it.
+    /// Where pods find the front doors: the first on the host's end of the bridge.
+    pub fn front_doors(self) -> impl Iterator<Item = Ipv4Addr> {
+        (0..self.proxies).map(move |copy| match copy {
+            0 => self.host(),
+            copy => Ipv4Addr::new(10, self.octet, 0, 250 + copy),
+        })
+    }
+
+    /// The first node, and the Kubernetes API in it.
     pub fn node(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, self.octet, 0, 2)
+        self.address_of(Node::FIRST)
+    }
+
+    /// A node.
+    pub fn address_of(self, node: Node) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.octet, 0, 1 + node.0)
     }
 
     /// All pods, of all nodes.
@@ -67,9 +128,9 @@ impl Network {
         format!("10.{}.64.0/18", self.octet)
     }
 
-    /// The pods of the first node.
-    pub fn node_pods(self) -> String {
-        format!("10.{}.64.0/24", self.octet)
+    /// The pods of a node.
+    pub fn pods_of(self, node: Node) -> String {
+        format!("10.{}.{}.0/24", self.octet, 63 + node.0)
     }
 
     /// All services.
@@ -87,9 +148,14 @@ impl Network {
         format!("hearth{}", self.octet)
     }
 
-    /// The network namespace of the node.
-    pub fn namespace(self) -> String {
-        format!("hearth{}", self.octet)
+    /// The network namespace of a node.
+    pub fn namespace_of(self, node: Node) -> String {
+        if node == Node::FIRST { self.bridge() } else { format!("hearth{}n{}", self.octet, node.0) }
+    }
+
+    /// The host's end of the way to a node.
+    pub fn device_of(self, node: Node) -> String {
+        if node == Node::FIRST { format!("hearthv{}", self.octet) } else { format!("hearthv{}n{}", self.octet, node.0) }
     }
 }
 
@@ -140,6 +206,19 @@ impl Instance {
     /// The instance at a place, if there is one.
     pub fn existing(place: Place) -> anyhow::Result<Option<Self>> {
         if place.home.join("instance.json").exists() { Self::open(place).map(Some) } else { Ok(None) }
+    }
+
+    /// Changes how many nodes and front doors it has, and writes that down for every later `up`.
+    pub fn resize(&mut self, nodes: Option<u8>, proxies: Option<u8>) -> anyhow::Result<()> {
+        self.network.nodes = nodes.unwrap_or(self.network.nodes);
+        self.network.proxies = proxies.unwrap_or(self.network.proxies);
+        write(&self.path("instance.json"), serde_json::to_string(&self.network)?, 0o644).map(drop)
+    }
+
+    /// The addresses of the front doors on the host: the instance's own, and those after it.
+    pub fn front_doors(&self) -> Vec<Ipv4Addr> {
+        let first = u32::from(self.place.address);
+        (0..self.network.proxies).map(|copy| Ipv4Addr::from(first.wrapping_add(u32::from(copy)))).collect()
     }
 
     /// A path below the instance's home.
@@ -216,7 +295,7 @@ fn choose_network(home: &Path) -> anyhow::Result<Network> {
     let octet = octet.context(
         "all of 10.80.0.0 to 10.200.255.255 is routed already; the instance needs one 10.x.0.0/16 for itself",
     )?;
-    Ok(Network { octet: u8::try_from(octet)? })
+    Ok(Network { octet: u8::try_from(octet)?, nodes: 1, proxies: 1 })
 }
 
 #[cfg(test)]
@@ -235,6 +314,22 @@ mod tests {
         assert_eq!(first.network, again.network);
         assert!(!first.is_default());
         assert_eq!(first.network.service(service::DNS).octets()[..2], first.network.node().octets()[..2]);
+    }
+
+    #[test]
+    fn an_instance_keeps_its_size() {
+        let home = tempfile::tempdir().unwrap();
+        let mut first = Instance::open(place(home.path())).unwrap();
+        assert_eq!((first.network.nodes, first.front_doors().len()), (1, 1));
+        first.resize(Some(3), Some(2)).unwrap();
+        first.resize(None, None).unwrap();
+        let again = Instance::open(place(home.path())).unwrap();
+        assert_eq!(again.network.all_nodes().map(Node::name).collect::<Vec<_>>(), ["node1", "node2", "node3"]);
+        assert_eq!(again.front_doors(), [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 0, 0, 10)]);
+        assert_eq!(Node(2).file("run/a"), "nodes/node2/run/a");
+        // An instance of an earlier version has said nothing of either.
+        std::fs::write(home.path().join("instance.json"), "{\"octet\":90}").unwrap();
+        assert_eq!(Instance::open(place(home.path())).unwrap().network.nodes, 1);
     }
 
     #[test]

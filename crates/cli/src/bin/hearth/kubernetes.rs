@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node};
-use kube::api::Api;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition};
 use serde::de::DeserializeOwned;
@@ -52,6 +52,49 @@ pub async fn node_ready(client: &kube::Client, name: &str, limit: Duration) -> a
     wait(Api::all(client.clone()), name, ready, limit)
         .await
         .with_context(|| format!("the node {name} did not become ready"))
+}
+
+/// Gives a node the labels that say what it is for. Those that others gave it stay.
+pub async fn label_node(client: &kube::Client, name: &str, labels: &[&str]) -> anyhow::Result<()> {
+    let labels: serde_json::Map<String, serde_json::Value> =
+        labels.iter().map(|label| ((*label).to_owned(), "".into())).collect();
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+    let parameters = PatchParams::apply("hearth-up").force();
+    let applied = Api::<Node>::all(client.clone()).patch(name, &parameters, &Patch::Apply(node)).await;
+    applied.map(drop).with_context(|| format!("failed to label the node {name}"))
+}
+
+/// Takes nodes out of the cluster that the instance no longer has.
+pub async fn forget_nodes(client: &kube::Client, kept: &[String]) -> anyhow::Result<()> {
+    let api = Api::<Node>::all(client.clone());
+    let nodes = api.list(&ListParams::default()).await.context("failed to list the nodes")?;
+    for name in nodes.items.into_iter().filter_map(|node| node.metadata.name).filter(|name| !kept.contains(name)) {
+        api.delete(&name, &DeleteParams::default())
+            .await
+            .with_context(|| format!("failed to delete the node {name}"))?;
+    }
+    Ok(())
+}
+
+/// Waits until each node that it is for has a ready pod of a `DaemonSet` as it was last described.
+pub async fn daemon_set_ready(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let ready = |set: Option<&DaemonSet>| {
+        let Some((meta, status)) = set.and_then(|set| Some((&set.metadata, set.status.as_ref()?))) else {
+            return false;
+        };
+        status.observed_generation >= meta.generation
+            && status.desired_number_scheduled > 0
+            && status.updated_number_scheduled.unwrap_or(0) >= status.desired_number_scheduled
+            && status.number_available.unwrap_or(0) >= status.desired_number_scheduled
+    };
+    wait(Api::namespaced(client.clone(), namespace), name, ready, limit)
+        .await
+        .with_context(|| format!("{name} did not become ready; see `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs daemonset/{name}`"))
 }
 
 /// Waits until a Deployment runs as it was last described, on the pods of that description.

@@ -111,7 +111,7 @@ async fn on_this_machine(place: Place, action: Action) -> anyhow::Result<()> {
         anyhow::bail!("an instance's keys, network namespaces and mounts are root's; run this as root");
     }
     if let Action::Up(args) = action {
-        return up::run(args, &Instance::open(place)?).await;
+        return up::run(args, Instance::open(place)?).await;
     }
     let home = place.home.clone();
     let Some(instance) = Instance::existing(place)? else {

@@ -12,11 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::host_command::Run;
-use crate::instance::{Instance, service, write};
+use crate::instance::{Instance, Network, Node, service, write};
 use crate::pki;
-
-/// The name of the first node.
-pub const NODE: &str = "node1";
 
 /// How long processes that were killed may take to leave their cgroup.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -25,28 +22,31 @@ const LEAVING: Duration = Duration::from_secs(10);
 const UNPRIVILEGED: u32 = 65532;
 
 /// A command line that runs `command` inside the node's network.
-pub fn in_network(instance: &Instance, command: Vec<String>) -> Vec<String> {
-    let mut words =
-        vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", instance.network.namespace()), "--".to_owned()];
-    words.extend(command);
-    words
-}
-
-/// A command line that runs `command` inside the node: its network and its mounts.
-pub fn inside(instance: &Instance, command: Vec<String>) -> Vec<String> {
+pub fn in_network(instance: &Instance, node: Node, command: Vec<String>) -> Vec<String> {
     let mut words = vec![
         "nsenter".to_owned(),
-        format!("--net=/run/netns/{}", instance.network.namespace()),
-        format!("--mount={}", mount_namespace(instance).display()),
+        format!("--net=/run/netns/{}", instance.network.namespace_of(node)),
         "--".to_owned(),
     ];
     words.extend(command);
     words
 }
 
-/// Makes the node's folders, mount namespace and cgroups, and writes its configuration.
+/// A command line that runs `command` inside the node: its network and its mounts.
+pub fn inside(instance: &Instance, node: Node, command: Vec<String>) -> Vec<String> {
+    let mut words = vec![
+        "nsenter".to_owned(),
+        format!("--net=/run/netns/{}", instance.network.namespace_of(node)),
+        format!("--mount={}", mount_namespace(instance, node).display()),
+        "--".to_owned(),
+    ];
+    words.extend(command);
+    words
+}
+
+/// Makes the nodes' folders, mount namespaces and cgroups, and writes their configuration.
 pub fn up(instance: &Instance) -> anyhow::Result<()> {
-    let folders = ["data/project", "data/home", "log", "run/containerd"].map(|folder| (folder, None));
+    let folders = ["data/project", "data/home", "log"].map(|folder| (folder, None));
     // The directory and the registry keep their data themselves, as a user without rights.
     let kept = ["data/platform/directory", "data/platform/registry"].map(|folder| (folder, Some(UNPRIVILEGED)));
     for (folder, owner) in folders.into_iter().chain(kept) {
@@ -56,14 +56,20 @@ pub fn up(instance: &Instance) -> anyhow::Result<()> {
             .with_context(|| format!("failed to give {} to its user", path.display()))?;
     }
     write_hosts(instance)?;
-    write_containerd(instance)?;
-    write_cni(instance)?;
-    write_kubelet(instance)?;
-    make_mount_namespace(instance)?;
-    make_cgroups(instance)
+    write_registries(instance)?;
+    for node in instance.network.all_nodes() {
+        let folder = instance.path(node.file("run/containerd"));
+        std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+        write_containerd(instance, node)?;
+        write_cni(instance, node)?;
+        write_kubelet(instance, node)?;
+        make_mount_namespace(instance, node)?;
+        make_cgroups(&cgroup(instance, node))?;
+    }
+    Ok(())
 }
 
-/// Takes away the mount namespace and the cgroups, and whatever is mounted below the instance's home.
+/// Takes away the mount namespaces and the cgroups, and whatever is mounted below the instance's home.
 pub fn down(instance: &Instance) -> anyhow::Result<()> {
     let inside_of_home = |mounts: &str| -> Vec<String> {
         let home = format!("{}/", instance.place.home.display());
@@ -76,8 +82,8 @@ pub fn down(instance: &Instance) -> anyhow::Result<()> {
         points.sort_by_key(|point| std::cmp::Reverse(point.len()));
         points
     };
-    let file = mount_namespace(instance);
-    if is_namespace(&file) {
+    for file in Network::possible_nodes().map(|node| mount_namespace(instance, node)).filter(|file| is_namespace(file))
+    {
         // Mounts of pods live in the node's namespace and go with its last process; lazily, since a mount that hangs
         // must not keep the rest.
         Run::new("umount").args(["-l".as_ref(), file.as_os_str()]).run()?;
@@ -88,13 +94,14 @@ pub fn down(instance: &Instance) -> anyhow::Result<()> {
     remove_cgroups(instance)
 }
 
-/// The name of the instance's subtree of the cgroups.
-pub fn cgroup(instance: &Instance) -> String {
-    format!("/hearth{}", instance.network.octet)
+/// The name of a node's subtree of the cgroups. Those of further nodes lie below the first's, which is the instance's.
+fn cgroup(instance: &Instance, node: Node) -> String {
+    let whole = format!("/hearth{}", instance.network.octet);
+    if node == Node::FIRST { whole } else { format!("{whole}/{}", node.name()) }
 }
 
-fn mount_namespace(instance: &Instance) -> PathBuf {
-    instance.path("run/namespace/mount")
+fn mount_namespace(instance: &Instance, node: Node) -> PathBuf {
+    instance.path("run/namespace").join(node.own("mount"))
 }
 
 fn is_namespace(file: &Path) -> bool {
@@ -102,8 +109,8 @@ fn is_namespace(file: &Path) -> bool {
 }
 
 /// A mount namespace is kept by a mount of it, which has to lie on a private mount.
-fn make_mount_namespace(instance: &Instance) -> anyhow::Result<()> {
-    let file = mount_namespace(instance);
+fn make_mount_namespace(instance: &Instance, node: Node) -> anyhow::Result<()> {
+    let file = mount_namespace(instance, node);
     if is_namespace(&file) {
         return Ok(());
     }
@@ -167,8 +174,7 @@ fn cgroup_roots() -> Vec<PathBuf> {
     .collect()
 }
 
-fn make_cgroups(instance: &Instance) -> anyhow::Result<()> {
-    let name = cgroup(instance);
+fn make_cgroups(name: &str) -> anyhow::Result<()> {
     for root in cgroup_roots() {
         let group = root.join(name.trim_start_matches('/'));
         std::fs::create_dir_all(&group).with_context(|| format!("failed to make the cgroup {}", group.display()))?;
@@ -198,7 +204,7 @@ fn remove_cgroups(instance: &Instance) -> anyhow::Result<()> {
     }
     // Where version 1 and 2 stand side by side, runc makes the same group in the hierarchy of version 2 as well.
     for root in cgroup_roots().into_iter().chain([PathBuf::from("/sys/fs/cgroup/unified")]) {
-        let group = root.join(cgroup(instance).trim_start_matches('/'));
+        let group = root.join(cgroup(instance, Node::FIRST).trim_start_matches('/'));
         let began = Instant::now();
         while group.exists() {
             match remove(&group) {
@@ -234,7 +240,7 @@ fn write_hosts(instance: &Instance) -> anyhow::Result<()> {
     write(&instance.path("config/hosts"), hosts, 0o644).map(drop)
 }
 
-fn write_containerd(instance: &Instance) -> anyhow::Result<()> {
+fn write_containerd(instance: &Instance, node: Node) -> anyhow::Result<()> {
     let config = format!(
         r#"version = 3
 root = '{state}/containerd'
@@ -247,7 +253,7 @@ disabled_plugins = ['io.containerd.snapshotter.v1.blockfile', 'io.containerd.sna
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
     sandbox = '{pause}'
   [plugins.'io.containerd.cri.v1.images'.registry]
-    config_path = '{config}/registries'
+    config_path = '{registries}'
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
   # Every second, the default, costs a platform at rest as much as its API server does.
@@ -261,17 +267,21 @@ disabled_plugins = ['io.containerd.snapshotter.v1.blockfile', 'io.containerd.sna
       SystemdCgroup = false
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ['{cni}']
-    conf_dir = '{config}/cni'
+    conf_dir = '{networks}'
 "#,
-        state = instance.text("state"),
-        run = instance.text("run"),
-        socket = containerd_socket(instance),
+        state = instance.text(node.file("state")),
+        run = instance.text(node.file("run")),
+        socket = containerd_socket(instance, node),
         pause = crate::images::PAUSE,
-        config = instance.text("config"),
+        registries = instance.text("config/registries"),
+        networks = instance.text(node.file("config/cni")),
         shim = instance.built("containerd-shim-runc-v2"),
         cni = instance.built("cni"),
     );
-    write(&instance.path("config/containerd.toml"), config, 0o644)?;
+    write(&instance.path(node.file("config/containerd.toml")), config, 0o644).map(drop)
+}
+
+fn write_registries(instance: &Instance) -> anyhow::Result<()> {
     // Whatever registry an image names, only the platform's own is asked for it.
     let ca = instance.text("ca.crt");
     let registry = format!(
@@ -282,29 +292,30 @@ disabled_plugins = ['io.containerd.snapshotter.v1.blockfile', 'io.containerd.sna
     Ok(())
 }
 
-fn write_cni(instance: &Instance) -> anyhow::Result<()> {
+fn write_cni(instance: &Instance, node: Node) -> anyhow::Result<()> {
     let config = serde_json::json!({
         "cniVersion": "1.0.0", "name": "hearth", "plugins": [
             {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
-             "ipam": {"type": "host-local", "dataDir": instance.text("state/cni"),
-                      "ranges": [[{"subnet": instance.network.node_pods()}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+             "ipam": {"type": "host-local", "dataDir": instance.text(node.file("state/cni")),
+                      "ranges": [[{"subnet": instance.network.pods_of(node)}]], "routes": [{"dst": "0.0.0.0/0"}]}},
             {"type": "portmap", "capabilities": {"portMappings": true}},
             {"type": "loopback"}]
     });
-    write(&instance.path("config/cni/10-bridge.conflist"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
+    let file = instance.path(node.file("config/cni/10-bridge.conflist"));
+    write(&file, serde_json::to_string_pretty(&config)?, 0o644).map(drop)
 }
 
 /// Processes and threads that one pod may have. A quota counts none, and without a bound one pod could use up the
 /// machine's. Bastions are pods too, with the sessions of many people.
 const PROCESSES: u32 = 4096;
 
-fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
-    let serving = pki::pair(instance, "kubelet-serving");
+fn write_kubelet(instance: &Instance, node: Node) -> anyhow::Result<()> {
+    let serving = pki::pair(instance, &node.own("kubelet-serving"));
     let config = serde_json::json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-        "failCgroupV1": false, "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup(instance),
+        "failCgroupV1": false, "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup(instance, node),
         "oomScoreAdj": 0, "failSwapOn": false,
-        "containerRuntimeEndpoint": format!("unix://{}", containerd_socket(instance)),
+        "containerRuntimeEndpoint": format!("unix://{}", containerd_socket(instance, node)),
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true},
                            "x509": {"clientCAFile": pki::Authority::Kubernetes.pair(instance).cert}},
         "authorization": {"mode": "Webhook"},
@@ -315,12 +326,12 @@ fn write_kubelet(instance: &Instance) -> anyhow::Result<()> {
         "imageGCHighThresholdPercent": 95, "imageGCLowThresholdPercent": 90,
         "kubeAPIQPS": 200, "kubeAPIBurst": 400, "serializeImagePulls": false,
         "syncFrequency": "30s", "fileCheckFrequency": "20s",
-        "volumePluginDir": instance.text("state/kubelet-plugins"),
-        "podLogsDir": instance.text("log/pods"),
+        "volumePluginDir": instance.text(node.file("state/kubelet-plugins")),
+        "podLogsDir": instance.text(node.file("log/pods")),
         "containerLogMaxSize": "10Mi", "containerLogMaxFiles": 3,
         "registryPullQPS": 50, "registryBurst": 100
     });
-    write(&instance.path("config/kubelet.json"), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
+    write(&instance.path(node.file("config/kubelet.json")), serde_json::to_string_pretty(&config)?, 0o644).map(drop)
 }
 
 /// The file that says whom the cluster's DNS asks about names that it does not know. systemd's stub resolver listens on
@@ -343,9 +354,9 @@ fn names_a_resolver(text: &str) -> bool {
     servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()).any(|server| !server.is_loopback())
 }
 
-/// Where containerd listens.
-pub fn containerd_socket(instance: &Instance) -> String {
-    instance.text("run/containerd/containerd.sock")
+/// Where a node's containerd listens.
+pub fn containerd_socket(instance: &Instance, node: Node) -> String {
+    instance.text(node.file("run/containerd/containerd.sock"))
 }
 
 trait MountNamespace {

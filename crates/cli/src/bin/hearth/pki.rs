@@ -13,7 +13,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-use crate::instance::{Instance, service, write};
+use crate::instance::{Instance, Network, Node, service, write};
 
 /// A certificate authority of the instance, named by its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Authority {
 
 /// A certificate that the instance needs.
 pub struct Wanted {
-    name: &'static str,
+    name: String,
     authority: Authority,
     common_name: String,
     organisation: Option<&'static str>,
@@ -76,7 +76,7 @@ pub fn ensure(instance: &Instance, now: Timestamp) -> anyhow::Result<usize> {
         }
     }
     for wanted in wanted(instance) {
-        let files = pair(instance, wanted.name);
+        let files = pair(instance, &wanted.name);
         if !is_good(&files.cert, &wanted.authority.pair(instance).cert, &wanted, now) {
             make(instance, &wanted, &files, now)?;
             made += 1;
@@ -97,16 +97,8 @@ pub fn ensure(instance: &Instance, now: Timestamp) -> anyhow::Result<usize> {
 fn wanted(instance: &Instance) -> Vec<Wanted> {
     let network = instance.network;
     let node = IpAddr::from(network.node());
-    let kubernetes = |name, common_name: &str, organisation| Wanted {
-        name,
-        authority: Authority::Kubernetes,
-        common_name: common_name.to_owned(),
-        organisation,
-        names: Vec::new(),
-        addresses: Vec::new(),
-    };
-    let platform = |name, names: &[&str], addresses: &[IpAddr]| Wanted {
-        name,
+    let platform = |name: &str, names: &[&str], addresses: &[IpAddr]| Wanted {
+        name: name.to_owned(),
         authority: Authority::Platform,
         common_name: names.first().copied().unwrap_or(name).to_owned(),
         organisation: None,
@@ -125,24 +117,20 @@ fn wanted(instance: &Instance) -> Vec<Wanted> {
         "localhost",
         "api.hearth.internal",
     ];
-    vec![
+    let mut all: Vec<Wanted> = network.all_nodes().flat_map(|node| of_node(network, node)).collect();
+    all.extend([
         Wanted {
             names: api.iter().map(|n| (*n).to_owned()).collect(),
             addresses: vec![IpAddr::from([127, 0, 0, 1]), node, address(1)],
             ..kubernetes("kube-apiserver", "kube-apiserver", None)
         },
-        Wanted {
-            names: vec!["node1".to_owned(), "localhost".to_owned()],
-            addresses: vec![node, IpAddr::from([127, 0, 0, 1])],
-            ..kubernetes("kubelet-serving", "system:node:node1", Some("system:nodes"))
-        },
-        kubernetes("kubelet", "system:node:node1", Some("system:nodes")),
         kubernetes("kube-apiserver-to-kubelet", "kube-apiserver-to-kubelet", Some("system:masters")),
         kubernetes("kube-controller-manager", "system:kube-controller-manager", None),
         kubernetes("kube-scheduler", "system:kube-scheduler", None),
         kubernetes("kube-proxy", "system:kube-proxy", None),
         kubernetes("admin", "admin:root", Some("system:masters")),
         kubernetes("hearth-proxy", "hearth:proxy", None),
+        kubernetes("hearth-balancer", "hearth:balancer", None),
         Wanted { authority: Authority::FrontProxy, ..kubernetes("aggregator", "aggregator", None) },
         platform("front-door", &front, &[]),
         platform("directory", &["ldap.hearth.internal", "localhost"], &[address(service::LDAP)]),
@@ -153,7 +141,31 @@ fn wanted(instance: &Instance) -> Vec<Wanted> {
         platform("ingress", &["ingress.hearth.internal"], &[]),
         platform("front-proxy", &["front-proxy.hearth.internal"], &[]),
         platform("webhook-client", &["kube-apiserver"], &[]),
-    ]
+    ]);
+    all
+}
+
+/// A client's certificate of the cluster.
+fn kubernetes(name: &str, common_name: &str, organisation: Option<&'static str>) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        authority: Authority::Kubernetes,
+        common_name: common_name.to_owned(),
+        organisation,
+        names: Vec::new(),
+        addresses: Vec::new(),
+    }
+}
+
+/// Those of a node's kubelet.
+fn of_node(network: Network, node: Node) -> [Wanted; 2] {
+    let (user, nodes) = (format!("system:node:{}", node.name()), Some("system:nodes"));
+    let serving = Wanted {
+        names: vec![node.name(), "localhost".to_owned()],
+        addresses: vec![IpAddr::from(network.address_of(node)), IpAddr::from([127, 0, 0, 1])],
+        ..kubernetes(&node.own("kubelet-serving"), &user, nodes)
+    };
+    [serving, kubernetes(&node.own("kubelet"), &user, nodes)]
 }
 
 fn make_authority(authority: Authority, files: &Pair, now: Timestamp) -> anyhow::Result<()> {

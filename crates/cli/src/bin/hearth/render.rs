@@ -45,6 +45,7 @@ const FOUROHFOUR: &[(&str, &str)] = &[
 
 /// The ingress, for installations whose front door goes through it.
 const INGRESS: &[(&str, &str)] = &[
+    ("balancer.yaml", include_str!("../../../../../deploy/ingress/balancer.yaml")),
     ("ingress.yaml", include_str!("../../../../../deploy/ingress/ingress.yaml")),
     ("kustomization.yaml", include_str!("../../../../../deploy/ingress/kustomization.yaml")),
 ];
@@ -68,8 +69,8 @@ pub struct Overlay {
     pub addresses: Vec<(&'static str, &'static str, String)>,
     /// The platform's internal names, which no DNS but the cluster's own knows.
     pub internal_hosts: Vec<(Ipv4Addr, &'static str)>,
-    /// Where pods find the front door, where no DNS knows the tools' hosts.
-    pub front_door: Option<Ipv4Addr>,
+    /// Where pods find the front doors, where no DNS knows the tools' hosts.
+    pub front_doors: Vec<Ipv4Addr>,
 }
 
 impl Overlay {
@@ -203,11 +204,14 @@ impl Overlay {
     /// How the cluster's DNS answers for every host of a tool: lines for its configuration, and the zone (RFC 1035
     /// §5.1, with a wildcard as in RFC 4592).
     fn tool_hosts(&self, platform: &Platform) -> (String, String) {
-        let Some(address) = self.front_door else { return Default::default() };
+        if self.front_doors.is_empty() {
+            return Default::default();
+        }
         let domains = platform.domains.public.iter().chain(std::iter::once(&platform.domains.legacy));
         let zones: Vec<String> = domains.map(ToString::to_string).collect();
-        let zone =
-            format!("@ 60 IN SOA @ @ 1 3600 600 86400 60\n@ 60 IN NS @\n@ 60 IN A {address}\n* 60 IN A {address}\n");
+        let addresses = self.front_doors.iter();
+        let lines: String = addresses.map(|at| format!("@ 60 IN A {at}\n* 60 IN A {at}\n")).collect();
+        let zone = format!("@ 60 IN SOA @ @ 1 3600 600 86400 60\n@ 60 IN NS @\n{lines}");
         (format!("file /etc/coredns/tools.zone {}\n", zones.join(" ")), zone)
     }
 
@@ -253,7 +257,7 @@ mod tests {
             )]),
             addresses: vec![("hearth-system", "ldap", "10.0.0.2".to_owned())],
             internal_hosts: vec![(Ipv4Addr::new(10, 0, 0, 2), "ldap.example")],
-            front_door: Some(Ipv4Addr::new(10, 0, 0, 9)),
+            front_doors: vec![Ipv4Addr::new(10, 0, 0, 9)],
         }
     }
 

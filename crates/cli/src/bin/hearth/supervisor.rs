@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::instance::{Instance, write};
+use crate::instance::{Instance, Node, write};
 use crate::process::{Spec, log_file, retired};
 
 /// The name of the supervisor's own pid file and log.
@@ -76,13 +76,15 @@ pub fn stop_all(instance: &Instance) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops the supervisor and the kubelet, so that nobody starts containers again while they are being ended.
-pub fn stop_kubelet(instance: &Instance) -> anyhow::Result<()> {
+/// Stops the supervisor and the kubelets, so that nobody starts containers again while they are being ended.
+pub fn stop_kubelets(instance: &Instance, nodes: &[Node]) -> anyhow::Result<()> {
     if let Some(running) = own_spec(instance).running(instance) {
         running.stop(Duration::from_secs(5));
     }
     let specs = specs(instance)?;
-    if let Some(running) = specs.iter().find(|s| s.name == "kubelet").and_then(|s| s.running(instance)) {
+    let names: Vec<String> = nodes.iter().map(|node| node.own("kubelet")).collect();
+    let kubelets = specs.iter().filter(|spec| names.contains(&spec.name));
+    for running in kubelets.filter_map(|spec| spec.running(instance)) {
         running.stop(Duration::from_secs(10));
     }
     Ok(())

@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use hearth_core::Platform;
+use hearth_core::balancer::{CONTROL_PLANE_NODE, INGRESS_NODE};
 use hearth_core::names::{FOUROHFOUR, PLATFORM_NAMESPACE, annotation};
+use hearth_core::platform::FrontDoor;
 
 use crate::host_command::Run;
 use crate::images::{self, Image};
-use crate::instance::{Instance, service, write};
+use crate::instance::{Instance, MOST_NODES, MOST_PROXIES, Node, service, write};
 use crate::manifests::Manifests;
 use crate::patience::until_ok;
 use crate::progress::Progress;
 use crate::render::Overlay;
-use crate::{components, first_tool, kubernetes, network, node, pki, preflight, secrets, supervisor, sysctl};
+use crate::{components, down, first_tool, kubernetes, network, node, pki, preflight, secrets, supervisor, sysctl};
 
 /// Longest wait for one part to become ready.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,6 +31,7 @@ const RULEBOOK: Duration = Duration::from_secs(10);
 const HOST_PROGRAMS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("curl", "curl"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
@@ -44,13 +48,21 @@ pub struct Args {
     /// Where the programs `hearth` and `hearthd` were built; by default beside this program.
     #[arg(long, value_name = "DIR")]
     programs: Option<std::path::PathBuf>,
+    /// How many nodes the instance has from now on; at first one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
+    nodes: Option<u8>,
+    /// How many front doors share its visitors from now on, the second at the address after the first's; at first one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_PROXIES)))]
+    proxies: Option<u8>,
 }
 
 /// Brings the instance up.
-pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
-    let Args { programs } = args;
+pub async fn run(args: Args, mut instance: Instance) -> anyhow::Result<()> {
+    let Args { programs, nodes, proxies } = args;
     let progress = Progress::start();
-    let _lock = lock(instance)?;
+    let _lock = lock(&instance)?;
+    instance.resize(nodes, proxies)?;
+    let instance = &instance;
     progress.step("packages of this machine", async { host_packages() }).await?;
     progress.step("this machine has what is needed", async { preflight::check(instance) }).await?;
     let images = images::built(instance)?;
@@ -61,8 +73,15 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
             Ok(if made == 0 { String::new() } else { format!("{made} certificates made") })
         })
         .await?;
-    progress.step("network and node", async { network::up(instance).and_then(|()| node::up(instance)) }).await?;
-    start_cluster(instance, &progress, &images).await?;
+    progress
+        .step("network and node", async {
+            down::end_surplus_nodes(instance)?;
+            network::up(instance)?;
+            node::up(instance)
+        })
+        .await?;
+    let front_door = front_door(instance)?;
+    start_cluster(instance, &front_door, &progress, &images).await?;
     let client = kubernetes::client(instance).await?;
     progress
         .step("manifests", async {
@@ -70,7 +89,7 @@ pub async fn run(args: Args, instance: &Instance) -> anyhow::Result<()> {
             Manifests::build(instance, "render", "hearth-up")?.apply(&client).await
         })
         .await?;
-    progress.step("platform", platform_ready(&client)).await?;
+    progress.step("platform", platform_ready(&client, &front_door)).await?;
     progress.step("directory", first_tool::people_and_tools(instance, PATIENCE)).await?;
     progress.step("images in the registry, logins", registry_and_logins(instance, images)).await?;
     progress
@@ -111,12 +130,20 @@ pub fn lock(instance: &Instance) -> anyhow::Result<std::fs::File> {
     }
 }
 
+/// How the instance's front door is configured.
+fn front_door(instance: &Instance) -> anyhow::Result<FrontDoor> {
+    let file = instance.path("platform.toml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    Ok(Platform::from_toml(&text)?.front_door)
+}
+
 async fn start_cluster(
     instance: &Instance,
+    front_door: &FrontDoor,
     progress: &Progress,
     images: &BTreeMap<&'static str, Image>,
 ) -> anyhow::Result<()> {
-    let processes = components::processes(instance);
+    let processes = components::processes(instance, front_door);
     let running = processes.iter().all(|p| p.running(instance).is_some());
     progress
         .step("etcd, Kubernetes' API and containerd", async {
@@ -125,11 +152,15 @@ async fn start_cluster(
             // On a fresh start the others would only fail until the API answers, and then wait before they try again.
             if !running {
                 let first: Vec<_> =
-                    processes.iter().filter(|p| components::FIRST.contains(&p.name.as_str())).cloned().collect();
+                    processes.iter().filter(|p| components::waits_for_nothing(&p.name)).cloned().collect();
                 supervisor::ensure(instance, &first)?;
             }
-            let socket = node::containerd_socket(instance);
-            let up = || Run::new(instance.built("ctr")).args(["--address", &socket, "version"]).succeeds();
+            let up = || {
+                instance.network.all_nodes().all(|node| {
+                    let socket = node::containerd_socket(instance, node);
+                    Run::new(instance.built("ctr")).args(["--address", &socket, "version"]).succeeds()
+                })
+            };
             let deadline = tokio::time::timeout(PATIENCE, async {
                 while !up() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -147,9 +178,27 @@ async fn start_cluster(
     progress
         .step("node", async {
             supervisor::ensure(instance, &processes)?;
-            kubernetes::node_ready(&kubernetes::client(instance).await?, node::NODE, PATIENCE).await
+            nodes_ready(instance).await
         })
         .await
+}
+
+/// Waits until all nodes take pods, and says what they are for: where there are several, the first has the control plane
+/// and the others the ingress.
+async fn nodes_ready(instance: &Instance) -> anyhow::Result<()> {
+    let client = kubernetes::client(instance).await?;
+    let nodes: Vec<Node> = instance.network.all_nodes().collect();
+    let names: Vec<String> = nodes.iter().map(|node| node.name()).collect();
+    futures::future::try_join_all(names.iter().map(|name| kubernetes::node_ready(&client, name, PATIENCE))).await?;
+    for (node, name) in nodes.iter().zip(&names) {
+        let labels: &[&str] = match (*node == Node::FIRST, nodes.len()) {
+            (true, 1) => &[CONTROL_PLANE_NODE, INGRESS_NODE],
+            (true, _) => &[CONTROL_PLANE_NODE],
+            (false, _) => &[INGRESS_NODE],
+        };
+        kubernetes::label_node(&client, name, labels).await?;
+    }
+    kubernetes::forget_nodes(&client, &names).await
 }
 
 /// Fills the registry while the bastion, which waits for the directory too, comes to let people in.
@@ -162,7 +211,10 @@ async fn registry_and_logins(instance: &Instance, images: BTreeMap<&'static str,
     pushed.await.context("pushing the images stopped unexpectedly")?
 }
 
-async fn platform_ready(client: &kube::Client) -> anyhow::Result<()> {
+async fn platform_ready(client: &kube::Client, front_door: &FrontDoor) -> anyhow::Result<()> {
+    if front_door.uses_ingress() {
+        kubernetes::daemon_set_ready(client, PLATFORM_NAMESPACE, "ingress", PATIENCE).await?;
+    }
     let parts = [
         ("kube-system", "coredns"),
         (PLATFORM_NAMESPACE, "accounts"),
@@ -268,7 +320,7 @@ fn overlay(instance: &Instance, images: &BTreeMap<&'static str, Image>) -> anyho
             address(PLATFORM_NAMESPACE, "ldap", service::LDAP),
         ],
         internal_hosts: node::internal_hosts(instance),
-        front_door: Some(instance.network.host()),
+        front_doors: instance.network.front_doors().collect(),
     })
 }
 

@@ -18,7 +18,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -82,12 +82,10 @@ enum End {
 pub(super) fn follow_all(client: &kube::Client, metrics: &Arc<Metrics>) -> (JoinSet<()>, mpsc::Receiver<Message>) {
     let (to, messages) = mpsc::channel(BATCH);
     let mut tasks = JoinSet::new();
-    // One list at a time: what is read of a page is large beside what is kept of it.
-    let turn = Arc::new(Semaphore::new(1));
-    tasks.spawn(follow::<Namespace>(client.clone(), metrics.clone(), turn.clone(), to.clone()));
-    tasks.spawn(follow::<Ingress>(client.clone(), metrics.clone(), turn.clone(), to.clone()));
-    tasks.spawn(follow::<Service>(client.clone(), metrics.clone(), turn.clone(), to.clone()));
-    tasks.spawn(follow::<EndpointSlice>(client.clone(), metrics.clone(), turn, to));
+    tasks.spawn(follow::<Namespace>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Ingress>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Service>(client.clone(), metrics.clone(), to.clone()));
+    tasks.spawn(follow::<EndpointSlice>(client.clone(), metrics.clone(), to));
     (tasks, messages)
 }
 
@@ -133,7 +131,7 @@ impl Keeper {
 }
 
 /// Follows one kind for ever.
-async fn follow<K>(client: kube::Client, metrics: Arc<Metrics>, turn: Arc<Semaphore>, to: mpsc::Sender<Message>)
+async fn follow<K>(client: kube::Client, metrics: Arc<Metrics>, to: mpsc::Sender<Message>)
 where
     K: Source + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -144,7 +142,7 @@ where
     while !to.is_closed() {
         let begun = Instant::now();
         let end = match &mut version {
-            None => match list(&api, &turn, &to).await {
+            None => match list(&api, &to).await {
                 Ok(listed) => {
                     version = Some(listed);
                     continue;
@@ -181,13 +179,11 @@ where
 }
 
 /// Lists all objects of a kind. Returns the version from which to watch.
-async fn list<K>(api: &Api<K>, turn: &Semaphore, to: &mpsc::Sender<Message>) -> Result<String, End>
+async fn list<K>(api: &Api<K>, to: &mpsc::Sender<Message>) -> Result<String, End>
 where
     K: Source + Clone + DeserializeOwned + Debug,
 {
     let mut params = ListParams::default().limit(PAGE);
-    // It is never closed.
-    let _turn = turn.acquire().await;
     let begun = Instant::now();
     report(to, K::KIND, None, Some(Change::ListBegins(K::KIND))).await;
     loop {

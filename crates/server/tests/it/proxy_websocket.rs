@@ -1,5 +1,5 @@
-//! WebSockets, byte for byte: each talk is held with a server directly and through the front door, and what either side
-//! gets must be the same.
+//! The WebSocket protocol, byte for byte: each talk is held with a server directly and through the front door, and what
+//! either side gets must be the same.
 //!
 //! Frames are written by the test (RFC 6455 §5.2). The front door carries bytes and knows nothing of frames, so it must
 //! change nothing about talks that break the rules either.

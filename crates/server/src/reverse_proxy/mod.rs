@@ -22,6 +22,7 @@ mod request;
 mod snapshot;
 mod stall;
 pub mod tls;
+mod tunnel;
 mod upstream;
 mod watch;
 

@@ -29,6 +29,7 @@ use super::headers;
 use super::listener::{Held, Visitor};
 use super::metrics::KindLabel;
 use super::pages;
+use super::tunnel;
 use super::upstream::{Failure, Outgoing};
 
 /// Where load balancers ask whether the front door stands.
@@ -234,7 +235,7 @@ fn tunnel(door: &Door, client: OnUpgrade, tool: OnUpgrade, held: (Option<Held>, 
             Err(error) => return tracing::debug!(%error, "a WebSocket was not opened"),
         };
         metrics.tunnels.inc();
-        let ended = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(tool)).await;
+        let ended = tunnel::carry(TokioIo::new(client), TokioIo::new(tool)).await;
         metrics.tunnels.dec();
         if let Err(error) = ended {
             tracing::debug!(%error, "a WebSocket was cut off");

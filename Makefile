@@ -54,6 +54,7 @@ soak: require
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it of_generated_objects -- --nocapture
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it platform_soak -- --nocapture
 	@fuzz/run
+	@crates/server/benches/autobahn/run
 
 check: require
 	@cargo fmt --all --check

@@ -162,7 +162,7 @@ mod tests {
             match status.as_u16() {
                 200 => (),
                 404 => assert!(text.contains("not of any tool on this platform"), "{reason}: {text}"),
-                _ if reason == Reason::Stale => {
+                _ if matches!(reason, Reason::Stale | Reason::NoPassage) => {
                     assert!(text.contains("The tools are not at fault."), "{reason}: {text}")
                 }
                 _ => {

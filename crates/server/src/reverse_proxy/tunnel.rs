@@ -1,18 +1,23 @@
 //! Bytes between a visitor and a tool that speak another protocol than HTTP by now, such as WebSocket.
 //!
-//! They are not looked at. A tunnel through which nothing came for as long as a tool may pause in an answer is closed:
+//! They are not looked at. A side that fails does not take along what the other one said before: tokio's
+//! `copy_bidirectional` would drop it with the first error, and with it a tool's reason for closing. A tunnel through which nothing came for as long as a tool may pause in an answer is closed:
 //! otherwise the ends that vanished without a word would add up.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, split};
 use tokio::time::Instant;
 
 use super::by_tool::OfTool;
+
+/// How long what one side said last may take to the other, when the way back is broken.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// When something came last, in milliseconds since the tunnel was opened.
 struct Clock {
@@ -37,11 +42,41 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let clock = &Clock { opened: Instant::now(), last: AtomicU64::new(0) };
-    let mut visitor = End { stream: visitor, clock, count: |bytes| counters.received(bytes) };
-    let mut tool = End { stream: tool, clock, count: |bytes| counters.sent(bytes) };
+    let visitor = End { stream: visitor, clock, count: |bytes| counters.received(bytes) };
+    let tool = End { stream: tool, clock, count: |bytes| counters.sent(bytes) };
     tokio::select! {
-        ended = copy_bidirectional(&mut visitor, &mut tool) => ended.map(drop),
+        ended = both_ways(visitor, tool) => ended,
         () = clock.silent(silence) => Err(io::Error::new(io::ErrorKind::TimedOut, "both ends were silent for too long")),
+    }
+}
+
+/// Carries until both sides have ended, or one of them failed.
+async fn both_ways(
+    visitor: impl AsyncRead + AsyncWrite + Unpin,
+    tool: impl AsyncRead + AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let ((from_visitor, to_visitor), (from_tool, to_tool)) = (split(visitor), split(tool));
+    let (mut up, mut down) = (pin!(one_way(from_visitor, to_tool)), pin!(one_way(from_tool, to_visitor)));
+    tokio::select! {
+        ended = up.as_mut() => and(ended, down).await,
+        ended = down.as_mut() => and(ended, up).await,
+    }
+}
+
+/// Carries one way to its end, and ends the half of the side that it led to.
+async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    copy(&mut from, &mut to).await?;
+    to.shutdown().await
+}
+
+/// Waits for the other way: as long as it takes, or for its last words.
+async fn and(ended: io::Result<()>, other: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    match ended {
+        Ok(()) => other.await,
+        Err(error) => {
+            let _ = tokio::time::timeout(LAST_WORDS, other).await;
+            Err(error)
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! WebSockets, byte for byte: each talk is held with a server directly and through the front door, and what either side
-//! gets must be the same.
+//! The WebSocket protocol, byte for byte: each talk is held with a server directly and through the front door, and what
+//! either side gets must be the same.
 //!
 //! Frames are written by the test (RFC 6455 §5.2). The front door carries bytes and knows nothing of frames, so it must
 //! change nothing about talks that break the rules either.
@@ -301,6 +301,32 @@ fn a_side_that_does_not_read_holds_the_other_up_and_is_not_cut_off() {
         assert_eq!(soon(stream.read(&mut piece)).await.unwrap_or(0), 0);
         others.were_served(8).await;
     });
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_tool_arrive_though_it_listens_no_more() {
+    let pod = raw_pod(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SWITCH).await.unwrap();
+        // It closes with something unread, so that whatever is sent to it afterwards meets a reset.
+        soon(stream.peek(&mut [0])).await.unwrap();
+        stream.write_all(b"last words").await.unwrap();
+    })
+    .await;
+    let front = Front::start(&[("a", &[pod])]).await;
+    for round in 0..50 {
+        let stream = front.connect(b"http/1.1").await;
+        let (mut from, mut to) = tokio::io::split(stream);
+        to.write_all(format!("{ASK}\r\n").as_bytes()).await.unwrap();
+        to.flush().await.unwrap();
+        assert!(read_head(&mut from).await.starts_with("HTTP/1.1 101 "));
+        let talking =
+            tokio::spawn(async move { while to.write_all(&[b'x'; 1024]).await.is_ok() && to.flush().await.is_ok() {} });
+        let mut got = Vec::new();
+        let _ = soon(from.read_to_end(&mut got)).await;
+        talking.abort();
+        assert!(got == b"last words", "round {round}: {}", String::from_utf8_lossy(&got));
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ mod proxy_framing;
 mod proxy_front;
 mod proxy_guard;
 mod proxy_handover;
+mod proxy_live;
+mod proxy_shuffle;
 mod proxy_watch;
 mod registry_auth;
 mod signer;

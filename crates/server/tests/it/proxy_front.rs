@@ -25,7 +25,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,8 +51,24 @@ fn fresh() -> Freshness {
     freshness
 }
 
+/// A certificate for all hosts, and what a client has to trust for it.
+pub(crate) fn certificates() -> (Tls, Arc<rustls::RootCertStore>) {
+    let (config, certificate) = certificate();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    (Arc::new(arc_swap::ArcSwap::from_pointee(config)), Arc::new(roots))
+}
+
+/// A new certificate for all hosts, with the configuration that greets with it.
+pub(crate) fn certificate() -> (rustls::ServerConfig, CertificateDer<'static>) {
+    let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
+    let pair = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+    (configuration(vec![pair.cert.der().clone()], key).unwrap(), pair.cert.der().clone())
+}
+
 /// All visitors of a test come from one address.
-fn unlimited() -> FrontDoor {
+pub(crate) fn unlimited() -> FrontDoor {
     FrontDoor { unlimited_visitors: vec!["127.0.0.0/8".parse().unwrap()], ..FrontDoor::default() }
 }
 
@@ -120,14 +136,7 @@ impl Front {
     }
 
     async fn of(tools: Tools<'_>, limits: (Limits, FrontDoor), freshness: Freshness) -> Self {
-        let names = ["hearth.example", "*.hearth.example", "old.example"].map(str::to_owned);
-        let pair = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
-        let config = configuration(vec![pair.cert.der().clone()], key).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(pair.cert.der().clone()).unwrap();
-        let tls = Arc::new(arc_swap::ArcSwap::from_pointee(config));
-        Self::at([listen().await, listen().await], tools, limits, freshness, (tls, Arc::new(roots)))
+        Self::at([listen().await, listen().await], tools, limits, freshness, certificates())
     }
 
     /// One with the same certificates, at these sockets.

@@ -18,6 +18,7 @@ mod proxy_guard;
 mod proxy_handover;
 mod proxy_live;
 mod proxy_shuffle;
+mod proxy_steady;
 mod proxy_watch;
 mod registry_auth;
 mod signer;

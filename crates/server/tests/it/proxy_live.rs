@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_core::limit::Allowance;
+use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Decision, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::{
@@ -33,8 +35,10 @@ use crate::proxy_api::Api;
 use crate::proxy_front::{domains, unlimited};
 
 /// A front door that runs.
+#[expect(dead_code, reason = "a hand-over needs the rest of it")]
 pub(crate) struct Live {
     pub(crate) https: SocketAddr,
+    pub(crate) http: SocketAddr,
     pub(crate) tables: watch::Receiver<Arc<Table>>,
     pub(crate) freshness: Arc<Freshness>,
     /// What a successor is given.
@@ -66,7 +70,7 @@ impl Live {
     pub(crate) fn at(sockets: [std::net::TcpListener; 2], setting: &Setting<'_>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let _entered = runtime.enter();
-        let https_address = sockets[0].local_addr().unwrap();
+        let [https_address, http_address] = [0, 1].map(|socket| sockets[socket].local_addr().unwrap());
         let [https, http] = sockets.map(|socket| {
             socket.set_nonblocking(true).unwrap();
             TcpListener::from_std(socket).unwrap()
@@ -79,13 +83,15 @@ impl Live {
             Follower::new(client, domains(), state, setting.stale_after, metrics.clone()).unwrap();
         let Followed { table: tables, freshness } = &followed;
         let (tables, freshness) = (tables.clone(), freshness.clone());
-        let door = Door::new(followed, metrics, Limits::default(), unlimited(), https_address.port());
+        let allowed = Allowance { per_second: 1_000_000, burst: 1_000_000, at_once: 1_000_000 };
+        let front_door = FrontDoor { tool: allowed, ..unlimited() };
+        let door = Door::new(followed, metrics, Limits::default(), front_door, https_address.port());
         let (steer, course) = watch::channel(Course::Serves);
         runtime.spawn(follower.run(course.clone()));
         let tls = setting.tls.clone();
         let served =
             runtime.spawn(async move { serve(listeners, tls, door, course.clone()).await.closed(course).await });
-        Self { https: https_address, tables, freshness, sockets, course: steer, served, runtime }
+        Self { https: https_address, http: http_address, tables, freshness, sockets, course: steer, served, runtime }
     }
 
     /// Ends it as a kill does. What it was writing to its state directory is complete or was never begun.

@@ -53,6 +53,7 @@ soak: require
 	@$(XTASK) build control-plane
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it of_generated_objects -- --nocapture
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it platform_soak -- --nocapture
+	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package hearth-server --test it proxy_shuffle -- --nocapture
 	@fuzz/run
 	@crates/server/benches/autobahn/run
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use hearth_core::ToolName;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -52,12 +53,14 @@ struct Shared {
 
 struct Idle {
     sender: Sender,
+    tool: ToolName,
     since: Instant,
 }
 
 /// A connection that is in use. Dropped, it is closed.
 pub(super) struct Lease {
     sender: Sender,
+    tool: ToolName,
     address: SocketAddr,
     pool: Weak<Shared>,
 }
@@ -68,14 +71,16 @@ impl Pool {
         Self(Arc::new(Shared { connect, idle: Mutex::default() }))
     }
 
-    /// Sends a request to an address.
+    /// Sends a request of this tool to an address. What was connected for another tool is not used, whoever has the
+    /// address now.
     pub(super) async fn send(
         &self,
+        tool: &ToolName,
         address: SocketAddr,
         mut request: Request<UploadBody>,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
-        while let Some(sender) = self.0.take(address) {
-            let mut lease = Lease { sender, address, pool: Arc::downgrade(&self.0) };
+        while let Some(sender) = self.0.take(tool, address) {
+            let mut lease = Lease { sender, tool: tool.clone(), address, pool: Arc::downgrade(&self.0) };
             match lease.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut failed) => match failed.take_message() {
@@ -85,12 +90,12 @@ impl Pool {
                 },
             }
         }
-        let mut lease = self.connect(address).await?;
+        let mut lease = self.connect(tool, address).await?;
         let response = lease.sender.send_request(request).await?;
         Ok((response, lease))
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Lease, Lost> {
+    async fn connect(&self, tool: &ToolName, address: SocketAddr) -> Result<Lease, Lost> {
         let stream = tokio::time::timeout(self.0.connect, TcpStream::connect(address)).await;
         let stream = stream.unwrap_or_else(|elapsed| Err(elapsed.into()));
         let stream = stream.map_err(|error| Lost::unconnected(&error))?;
@@ -101,7 +106,7 @@ impl Pool {
         let (sender, connection) = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await?;
         // What goes wrong with it, whoever waits for an answer is told.
         tokio::spawn(connection.with_upgrades());
-        Ok(Lease { sender, address, pool: Arc::downgrade(&self.0) })
+        Ok(Lease { sender, tool: tool.clone(), address, pool: Arc::downgrade(&self.0) })
     }
 
     /// Closes what has been unused for too long, as long as the pool is there.
@@ -130,10 +135,10 @@ impl Shared {
     }
 
     /// The connection to an address that was used last, among those that can take a request.
-    fn take(&self, address: SocketAddr) -> Option<Sender> {
+    fn take(&self, tool: &ToolName, address: SocketAddr) -> Option<Sender> {
         self.with(|idle| {
             let connections = idle.get_mut(&address)?;
-            let last = connections.iter().rposition(|kept| kept.sender.is_ready())?;
+            let last = connections.iter().rposition(|kept| kept.tool == *tool && kept.sender.is_ready())?;
             Some(connections.remove(last).sender)
         })
     }
@@ -148,7 +153,7 @@ impl Lease {
         pool.with(|idle| {
             let connections = idle.entry(self.address).or_default();
             if connections.len() < IDLE_CONNECTIONS {
-                connections.push(Idle { sender: self.sender, since: Instant::now() });
+                connections.push(Idle { sender: self.sender, tool: self.tool, since: Instant::now() });
             }
         });
     }

@@ -115,7 +115,7 @@ impl Upstream {
         // A single address gets a second attempt only for a connection that ended in the moment it was used.
         for attempt in 0..ATTEMPTS.min(addresses.len().max(2)) {
             let Some(address) = addresses.get((first.wrapping_add(attempt)) % addresses.len().max(1)) else { break };
-            let asked = self.ask(backend.protocol, *address, outgoing.request());
+            let asked = self.ask(backend, *address, outgoing.request());
             let lost = match tokio::time::timeout(self.patience.read, asked).await {
                 Ok(Ok(response)) => return Ok(Answer { response, retries: attempt as u64 }),
                 Ok(Err(lost)) => lost,
@@ -137,13 +137,13 @@ impl Upstream {
 
     async fn ask(
         &self,
-        protocol: Protocol,
+        backend: &Backend,
         address: SocketAddr,
         request: Request<UploadBody>,
     ) -> Result<Response<ToolBody>, Lost> {
-        match protocol {
+        match backend.protocol {
             Protocol::Http1 => {
-                let (response, lease) = self.pool.send(address, request).await?;
+                let (response, lease) = self.pool.send(&backend.tool, address, request).await?;
                 Ok(response.map(|body| ToolBody::new(body, Some(lease))))
             }
             Protocol::H2c => Ok(self.h2c.request(address, request).await?.map(|body| ToolBody::new(body, None))),

@@ -154,7 +154,7 @@ where
         match end {
             End::Over if begun.elapsed() >= SETTLED => {
                 if begun.elapsed() >= IN_ORDER {
-                    report(&to, K::KIND, Some(Instant::now()), None).await;
+                    report(&to, K::KIND, Some(Instant::now().min(last_of(begun))), None).await;
                 }
                 if std::mem::take(&mut failing) {
                     tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
@@ -209,7 +209,7 @@ async fn watch_once<K>(api: &Api<K>, version: &mut String, to: &mpsc::Sender<Mes
 where
     K: Source + Clone + DeserializeOwned + Debug + 'static,
 {
-    let params = WatchParams::default().timeout(WATCH);
+    let (params, begun) = (WatchParams::default().timeout(WATCH), Instant::now());
     let stream = match tokio::time::timeout(ANSWER, api.watch(&params, version)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return failed(error),
@@ -223,7 +223,8 @@ where
             Ok(None) => return End::Over,
             Err(_) => return too_slow(),
         };
-        let at = Instant::now();
+        // A process that was stopped meanwhile reads late what was said long ago.
+        let at = Instant::now().min(last_of(begun));
         let (change, seen) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => (set(&object), seen(&object)),
             WatchEvent::Deleted(object) => (remove(&object), seen(&object)),
@@ -235,6 +236,11 @@ where
         }
         report(to, K::KIND, Some(at), change).await;
     }
+}
+
+/// The last moment at which the API server says something on a watch that begins now.
+fn last_of(begun: Instant) -> Instant {
+    begun + Duration::from_secs(WATCH.into())
 }
 
 async fn report(to: &mpsc::Sender<Message>, kind: Kind, at: Option<Instant>, what: Option<Change>) {

@@ -36,8 +36,11 @@ struct State {
     version: u64,
     /// Plural and namespaced name to object.
     objects: BTreeMap<(String, String), Value>,
+    /// What has happened, by version and plural, for watches that begin later.
+    log: Vec<(u64, String, Value)>,
     watchers: Vec<(String, Sender<Bytes>)>,
     away: bool,
+    silent: bool,
     expired: bool,
 }
 
@@ -80,7 +83,7 @@ impl Api {
             object["metadata"]["resourceVersion"] = json!(state.version.to_string());
             let key = (plural.to_owned(), name_of(&object));
             let kind = if state.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
-            (state.watchers_of(plural), json!({"type": kind, "object": object}))
+            state.note(plural, json!({"type": kind, "object": object}))
         };
         tell(watchers, event).await;
     }
@@ -92,7 +95,7 @@ impl Api {
             state.version += 1;
             let mut object = state.objects.remove(&(plural.to_owned(), name.to_owned())).unwrap();
             object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-            (state.watchers_of(plural), json!({"type": "DELETED", "object": object}))
+            state.note(plural, json!({"type": "DELETED", "object": object}))
         };
         tell(watchers, event).await;
     }
@@ -127,6 +130,16 @@ impl Api {
         let mut state = self.state.lock().unwrap();
         state.away = away;
         state.watchers.clear();
+    }
+
+    /// Says nothing on any watch, new ones included, or speaks again: then they are cut, and what was not said comes
+    /// when they are begun anew.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.silent = silent;
+        if !silent {
+            state.watchers.clear();
+        }
     }
 
     /// Waits until a kind has been listed and watched so often.
@@ -169,16 +182,41 @@ impl Api {
         if state.expired {
             return status(410, "Expired");
         }
-        let (sender, body) = piped();
+        let (mut sender, body) = piped();
+        let missed = state.missed(&plural, version_asked_for(request));
+        if !missed.is_empty() {
+            sender.try_send(Bytes::from(missed)).unwrap();
+        }
         state.watchers.push((plural, sender));
         Response::builder().header("content-type", "application/json").body(body).unwrap()
     }
 }
 
 impl State {
+    /// Keeps what has happened; with those who are to be told.
+    fn note(&mut self, plural: &str, event: Value) -> (Vec<Sender<Bytes>>, Value) {
+        self.log.push((self.version, plural.to_owned(), event.clone()));
+        (self.watchers_of(plural), event)
+    }
+
+    /// What a watch from this version has to begin with.
+    fn missed(&self, plural: &str, version: u64) -> String {
+        let after = self.log.partition_point(|(at, ..)| *at <= version);
+        let missed = self.log.iter().skip(after).filter(|(_, of, _)| !self.silent && of == plural);
+        missed.map(|(.., event)| format!("{event}\n")).collect()
+    }
+
     fn watchers_of(&self, plural: &str) -> Vec<Sender<Bytes>> {
+        if self.silent {
+            return Vec::new();
+        }
         self.watchers.iter().filter(|(of, _)| of == plural).map(|(_, sender)| sender.clone()).collect()
     }
+}
+
+fn version_asked_for(request: &Request<Incoming>) -> u64 {
+    let mut pairs = request.uri().query().unwrap_or_default().split('&');
+    pairs.find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap().parse().unwrap()
 }
 
 async fn tell(watchers: Vec<Sender<Bytes>>, event: Value) {

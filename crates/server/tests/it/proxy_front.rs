@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -53,8 +53,24 @@ fn fresh() -> Freshness {
     freshness
 }
 
+/// A certificate for all hosts, and what a client has to trust for it.
+pub(crate) fn certificates() -> (Tls, Arc<rustls::RootCertStore>) {
+    let (shown, certificate) = certificate();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    (Tls::new(shown, &[]), Arc::new(roots))
+}
+
+/// A new certificate for all hosts.
+pub(crate) fn certificate() -> (Arc<Pair>, CertificateDer<'static>) {
+    let names = ["hearth.example", "*.hearth.example", "x.y.hearth.example", "old.example"].map(str::to_owned);
+    let pair = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+    (Arc::new(Pair::new(vec![pair.cert.der().clone()], key).unwrap()), pair.cert.der().clone())
+}
+
 /// All visitors of a test come from one address.
-fn unlimited() -> FrontDoor {
+pub(crate) fn unlimited() -> FrontDoor {
     FrontDoor { unlimited_visitors: vec!["127.0.0.0/8".parse().unwrap()], ..FrontDoor::default() }
 }
 
@@ -142,14 +158,7 @@ impl Front {
         freshness: Freshness,
         passage: Option<Passage>,
     ) -> Self {
-        let names = ["hearth.example", "*.hearth.example", "x.y.hearth.example", "old.example"].map(str::to_owned);
-        let pair = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
-        let shown = Arc::new(Pair::new(vec![pair.cert.der().clone()], key).unwrap());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(pair.cert.der().clone()).unwrap();
-        let certificates = (Tls::new(shown, &[]), Arc::new(roots));
-        Self::at([listen().await, listen().await], tools, limits, freshness, certificates, passage)
+        Self::at([listen().await, listen().await], tools, limits, freshness, certificates(), passage)
     }
 
     /// One that shows these certificates, to clients who trust those.

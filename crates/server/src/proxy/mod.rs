@@ -5,7 +5,7 @@
 
 pub mod handover;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
 use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{
-    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, STALE_AFTER, Sockets, Workers,
+    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, STALE_AFTER, Sockets, Tls, Workers,
     observation,
 };
 use crate::{http_service, kubernetes};
@@ -73,13 +73,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     ensure!(tls_cert.len() == tls_key.len(), "each --tls-cert needs a --tls-key, in the same order");
     let files = tls_cert.into_iter().zip(tls_key).map(|(certificate, key)| Files { certificate, key }).collect();
     let copies = state.join("certificates");
-    let certificates = Sources { files, every: certificates::EVERY, secrets: tls_secret, copies };
+    let sources = Sources { files, every: certificates::EVERY, secrets: tls_secret, copies };
     let port = https.first().context("--https names no address")?.port();
     let metrics = Metrics::new();
-    let tls = tokio::select! {
-        tls = certificates::follow(certificates, &client, metrics.certificates.clone()) => tls?,
-        () = http_service::stop_signal() => return Ok(()),
-    };
+    let Some(tls) = certificates(sources, &client, &metrics).await? else { return Ok(()) };
     let (steer, course) = tokio::sync::watch::channel(Course::Serves);
     let place = handover::place(&state);
     let switches = SwitchFiles { maintenance: state.join(MAINTENANCE), blocked };
@@ -94,13 +91,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let following = tokio::spawn(follower.run(course.clone()));
 
     let mut inherited = Inheritance::ask(&place).await?;
-    let mut listeners = Sockets::default();
-    for address in &https {
-        listeners.https.push(inherited.socket(*address).await?.into_std()?);
-    }
-    for address in &http {
-        listeners.http.push(inherited.socket(*address).await?.into_std()?);
-    }
+    let listeners =
+        Sockets { https: opened(&mut inherited, &https).await?, http: opened(&mut inherited, &http).await? };
     let health = inherited.socket(health).await?;
     let mut sockets = handover::cloned(listeners.https.iter().chain(&listeners.http))?;
     sockets.extend(handover::cloned([&health])?);
@@ -129,6 +121,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     workers.closed().await?;
     log_writer.finish();
     observed.await?
+}
+
+/// The sockets at these addresses.
+async fn opened(inherited: &mut Inheritance, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut sockets = Vec::new();
+    for address in addresses {
+        sockets.push(inherited.socket(*address).await?.into_std()?);
+    }
+    Ok(sockets)
+}
+
+/// The certificates that browsers are shown, kept current; nothing where the role was told to stop before they were
+/// there.
+async fn certificates(sources: Sources, client: &kube::Client, metrics: &Metrics) -> anyhow::Result<Option<Tls>> {
+    tokio::select! {
+        tls = certificates::follow(sources, client, metrics.certificates.clone()) => tls.map(Some),
+        () = http_service::stop_signal() => Ok(None),
+    }
 }
 
 /// Sets the course: by a successor's word, and by the signal to stop.

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hearth_core::platform::AccessField;
 use jiff::Timestamp;
@@ -149,13 +149,13 @@ impl Shared {
 
 impl Clock {
     fn write(&mut self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let second = i64::try_from(now.as_secs()).unwrap_or_default();
+        let now = crate::clock::now();
+        let second = now.as_second();
         if second != self.second || self.text.is_empty() {
             let text = Timestamp::from_second(second).unwrap_or_default().to_string();
             (self.second, self.text) = (second, text.trim_end_matches('Z').to_owned());
         }
-        write!(out, "\"{}.{:06}Z\"", self.text, now.subsec_micros())
+        write!(out, "\"{}.{:06}Z\"", self.text, now.subsec_microsecond())
     }
 }
 

@@ -61,7 +61,7 @@ const OF_THE_FRONT_DOOR: [&str; 4] = ["x-forwarded-host", "x-forwarded-port", "x
 fn is_ours(name: &str) -> bool {
     let is_same = |(own, theirs): (u8, u8)| own == theirs || (own == b'-' && theirs == b'_');
     let is_alike = |own: &&str| own.len() == name.len() && own.bytes().zip(name.bytes()).all(is_same);
-    name.starts_with(['f', 'p', 'x']) && OURS.iter().any(|own| is_alike(&own))
+    name.starts_with(['f', 'p', 'x']) && OURS.iter().any(is_alike)
 }
 
 /// Removes the fields of which this holds: of most messages none, so that nothing is collected.

@@ -363,7 +363,8 @@ impl Door {
             return Some(Way::Through(passage, decision.tool().filter(|_| known)));
         }
         match decision {
-            Decision::Endpoints(backend) if !stale && !(self.is_inside() && backend.on_grid) => Some(Way::Pod(backend)),
+            _ if stale || (self.is_inside() && decision.is_on_grid()) => None,
+            Decision::Endpoints(backend) => Some(Way::Pod(backend)),
             _ => None,
         }
     }

@@ -288,8 +288,23 @@ fn world_number(world: &Arc<World>) -> usize {
     (Arc::as_ptr(world) as usize >> 4) % 250
 }
 
+/// Where a front door is, and its table.
+type Doorway = (SocketAddr, watch::Receiver<Arc<hearth_core::route::Table>>);
+
 /// Where visitors find the front door; nothing while it is dead.
-type Found = watch::Receiver<Option<(SocketAddr, watch::Receiver<Arc<hearth_core::route::Table>>)>>;
+type Found = watch::Receiver<Option<Doorway>>;
+
+/// Tells visitors where the front door is now.
+fn announce(tell: &watch::Sender<Option<Doorway>>, live: Option<&Live>) {
+    tell.send_if_modified(|place| {
+        let now = live.map(|live| (live.https, live.tables.clone()));
+        let changed = place.as_ref().map(|(https, _)| *https) != now.as_ref().map(|(https, _)| *https);
+        if changed {
+            *place = now;
+        }
+        changed
+    });
+}
 
 /// Asks for tools at random until it is over.
 async fn visit(world: Arc<World>, mut found: Found, roots: Arc<rustls::RootCertStore>, mut random: Random) {
@@ -320,12 +335,17 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Runs until `enough`, or until an answer was foreign.
-async fn shuffle(broken: Broken, state: &Path, enough: impl Fn(&Tally, &Deeds) -> bool) -> (Arc<World>, Deeds) {
-    #[expect(clippy::disallowed_methods, reason = "a seed that differs from run to run; it is printed")]
+/// A seed that differs from run to run. It is printed, and may be given.
+fn seed() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "it differs from run to run")]
     let seed = number("SOAK_SEED").unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
     println!("SOAK_SEED={seed}");
-    let mut random = Random(seed | 1 << 40);
+    seed
+}
+
+/// Runs until `enough`, or until an answer was foreign.
+async fn shuffle(broken: Broken, state: &Path, enough: impl Fn(&Tally, &Deeds) -> bool) -> (Arc<World>, Deeds) {
+    let mut random = Random(seed() | 1 << 40);
     let world = Arc::new(World::new(&mut random));
     let mut cluster = Cluster::start(world.clone(), Random(random.number() | 1)).await;
     if broken == Broken::Identity {
@@ -345,14 +365,7 @@ async fn shuffle(broken: Broken, state: &Path, enough: impl Fn(&Tally, &Deeds) -
     let mut steps = tokio::time::interval(STEP);
     while !enough(&world.tally, &cluster.deeds) && world.tally.foreign.lock().unwrap().is_empty() {
         steps.tick().await;
-        tell.send_if_modified(|place| {
-            let now = live.as_ref().map(|live| (live.https, live.tables.clone()));
-            let changed = place.as_ref().map(|(https, _)| *https) != now.as_ref().map(|(https, _)| *https);
-            if changed {
-                *place = now;
-            }
-            changed
-        });
+        announce(&tell, live.as_ref());
         cluster.move_one().await;
         match outage {
             Some(now) if Instant::now() >= now.until => {

@@ -1,8 +1,6 @@
 //! What the front door serves while the API server is away: all that it knows until its table is too old, and not one
 //! request to a tool after that.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where its set-up fails")]
-
 use std::time::Duration;
 
 use crate::proxy_api::{Api, tool};

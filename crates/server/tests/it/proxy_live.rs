@@ -35,7 +35,6 @@ use crate::proxy_api::Api;
 use crate::proxy_front::{domains, unlimited};
 
 /// A front door that runs.
-#[expect(dead_code, reason = "a hand-over needs the rest of it")]
 pub(crate) struct Live {
     pub(crate) https: SocketAddr,
     pub(crate) http: SocketAddr,

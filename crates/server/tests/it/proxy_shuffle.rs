@@ -151,7 +151,7 @@ impl World {
 }
 
 /// A pod that answers with a nonce. With its task, everything of it ends at once.
-async fn pod(address: SocketAddr, nonce: String) -> JoinHandle<()> {
+pub(crate) async fn pod(address: SocketAddr, nonce: String) -> JoinHandle<()> {
     let listener = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         let mut connections = JoinSet::new();

@@ -31,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 const IDLE_CONNECTIONS: usize = 64;
 
 /// The most that is buffered of a pod's head or body on one connection.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 128 * 1024;
 
 /// How long a connection is silent before the kernel asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);

@@ -64,7 +64,7 @@ async fn requests_go_through_the_ingress() {
     assert_eq!(a.count(), 3);
     // Pages that say why there is no answer come through it too, and what it does not know is not there.
     assert!(front.get("gone.hearth.example", "/robots.txt").await.starts_with("HTTP/1.1 404 "));
-    assert!(front.get("elsewhere.example", "/").await.starts_with("HTTP/1.1 404 "));
+    assert!(front.get("x.y.hearth.example", "/").await.starts_with("HTTP/1.1 404 "));
     has(&front.get("old.example", "/a/x?q").await, "location: https://a.hearth.example/x?q");
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use hearth_core::Domains;
+use hearth_core::limit::Allowance;
 use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Change, Entry, Index, Kind, Served, Table};
 use hearth_server::proxy::handover::cloned;
@@ -69,9 +70,10 @@ pub(crate) fn certificate() -> (Arc<Pair>, CertificateDer<'static>) {
     (Arc::new(Pair::new(vec![pair.cert.der().clone()], key).unwrap()), pair.cert.der().clone())
 }
 
-/// All visitors of a test come from one address.
+/// All visitors of a test come from one address, and ask as quickly as they can.
 pub(crate) fn unlimited() -> FrontDoor {
-    FrontDoor { unlimited_visitors: vec!["127.0.0.0/8".parse().unwrap()], ..FrontDoor::default() }
+    let tool = Allowance { per_second: 1_000_000, burst: 1_000_000, at_once: 1_000_000 };
+    FrontDoor { tool, unlimited_visitors: vec!["127.0.0.0/8".parse().unwrap()], ..FrontDoor::default() }
 }
 
 /// A running front door.

@@ -12,8 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_core::limit::Allowance;
-use hearth_core::platform::FrontDoor;
 use hearth_core::route::{Decision, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::{
@@ -82,9 +80,7 @@ impl Live {
             Follower::new(client, domains(), state, setting.stale_after, metrics.clone()).unwrap();
         let Followed { table: tables, freshness } = &followed;
         let (tables, freshness) = (tables.clone(), freshness.clone());
-        let allowed = Allowance { per_second: 1_000_000, burst: 1_000_000, at_once: 1_000_000 };
-        let front_door = FrontDoor { tool: allowed, ..unlimited() };
-        let door = Door::new(followed, metrics, Limits::default(), front_door, https_address.port());
+        let door = Door::new(followed, metrics, Limits::default(), unlimited(), https_address.port());
         let (steer, course) = watch::channel(Course::Serves);
         runtime.spawn(follower.run(course.clone()));
         let tls = setting.tls.clone();

@@ -1,4 +1,4 @@
-//! Nothing is dropped: a thousand WebSockets stay open and every request is answered while routes, certificates and pods
+//! Nothing is dropped: a thousand tunnels stay open and every request is answered while routes, certificates and pods
 //! change, through a hand-over to a successor, and while the API server is away.
 //!
 //! In its short form a thousand routes change; with `SOAK_MINUTES`, whatever it says, ten thousand.

@@ -154,7 +154,7 @@ pub(crate) fn nginx(site: &Site) -> anyhow::Result<Option<Peer>> {
          http {{\n\
          client_body_temp_path {tmp}; proxy_temp_path {tmp}; fastcgi_temp_path {tmp}; uwsgi_temp_path {tmp}; scgi_temp_path {tmp};\n\
          log_format json escape=json '{{\"host\":\"$host\",\"path\":\"$uri\",\"status\":$status,\"bytes\":$bytes_sent,\"time\":$request_time}}';\n\
-         access_log {log} json;\n\
+         access_log {log} json buffer=64k flush=1s;\n\
          limit_req_zone $binary_remote_addr zone=rate:10m rate=1000000r/s; limit_conn_zone $binary_remote_addr zone=open:10m;\n\
          map_hash_max_size 8192; map_hash_bucket_size 128; keepalive_requests 10000000; http2_max_concurrent_streams 128;\n\
          map $host $backend {{ default none;\n{hosts}{HOST} a; }}\n\

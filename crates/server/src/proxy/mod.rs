@@ -13,13 +13,14 @@ use anyhow::{Context, ensure};
 use hearth_core::Platform;
 use hearth_core::names::{MAINTENANCE, path};
 use hearth_core::route::Served;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
 use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{
-    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, STALE_AFTER, Sockets, Tls, Workers,
-    observation,
+    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, SOCKETS, STALE_AFTER, Sockets, Tls,
+    Workers, observation,
 };
 use crate::{http_service, kubernetes};
 
@@ -69,6 +70,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Platform { domains, front_door, .. } =
         Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
     let served = Served { domains, legacy_tools: front_door.legacy_tools.iter().cloned().collect() };
+    use_all_sockets();
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
     ensure!(tls_cert.len() == tls_key.len(), "each --tls-cert needs a --tls-key, in the same order");
     let files = tls_cert.into_iter().zip(tls_key).map(|(certificate, key)| Files { certificate, key }).collect();
@@ -121,6 +123,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     workers.closed().await?;
     log_writer.finish();
     observed.await?
+}
+
+/// Uses as many sockets as the kernel allows, of which a request may need two: one to the visitor, one to the pod.
+fn use_all_sockets() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed });
+    if raised.is_err() || allowed.is_some_and(|allowed| allowed < SOCKETS) {
+        let allowed = allowed.unwrap_or(u64::MAX);
+        tracing::warn!(allowed, needed = SOCKETS, "the limit on open files is below what all visitors may need");
+    }
 }
 
 /// The sockets at these addresses.

@@ -28,6 +28,9 @@ use super::{Door, plain, request};
 /// How many connections are open at a time; more wait in the kernel's queue.
 pub(super) const CONNECTIONS: usize = 20_000;
 
+/// How many sockets the front door may need: for each connection one more to a pod, and those that are kept for others.
+pub const SOCKETS: u64 = 2 * CONNECTIONS as u64 + 10_000;
+
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 

@@ -55,7 +55,7 @@ use tokio::sync::Semaphore;
 use self::allowances::Meters;
 pub use access_log::{AccessLog, Writer};
 pub use freshness::{Freshness, STALE_AFTER};
-pub use listener::{Course, Listeners, Tunnels, serve};
+pub use listener::{Course, Listeners, SOCKETS, Tunnels, serve};
 pub use metrics::Metrics;
 pub use passage::{Passage, PassageFiles};
 use switches::Switches;

@@ -38,6 +38,7 @@ mod platform_registry;
 mod platform_repair;
 mod platform_restart;
 mod platform_soak;
+mod platform_topologies;
 mod rules_differential;
 mod rules_generate;
 mod rules_oracle;

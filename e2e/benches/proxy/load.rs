@@ -1,7 +1,7 @@
 //! The load, and the backend that answers it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -140,9 +140,4 @@ async fn read(answer: Response<Incoming>, size: usize) -> anyhow::Result<()> {
     }
     ensure!(length == size, "{length} bytes came instead of {size}");
     Ok(())
-}
-
-/// A port of the loopback that was free a moment ago.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0))?.local_addr()?)
 }

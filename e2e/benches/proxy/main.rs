@@ -15,6 +15,8 @@
 #[expect(dead_code, reason = "a measurement needs a part of what the tests need")]
 #[path = "../../tests/it/control_plane.rs"]
 mod control_plane;
+#[path = "../shared/listening.rs"]
+mod listening;
 mod load;
 mod peers;
 #[expect(dead_code, reason = "a measurement needs a part of what there is")]

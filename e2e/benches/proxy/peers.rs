@@ -16,7 +16,8 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, control_plane};
-use crate::load::{HOST, free_address};
+use crate::listening::{free_address, is_ready};
+use crate::load::HOST;
 use crate::process;
 
 /// How many hosts there are to choose from.
@@ -268,16 +269,4 @@ fn version(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("failed to run {command:?}"))?;
     let text = [output.stdout, output.stderr].concat();
     Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
-}
-
-fn is_ready(health: SocketAddr) -> bool {
-    use std::io::{Read, Write};
-    let ask = || -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect(health)?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: hearthd\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    ask().is_ok_and(|text| text.starts_with("HTTP/1.1 200 "))
 }

@@ -1,7 +1,7 @@
 //! The front door that is measured, a visitor, and the pods behind it.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::api::Api;
+use crate::listening::{free_address, is_ready};
 
 /// How long the front door may take to be ready.
 const READY: Duration = Duration::from_secs(300);
@@ -170,20 +171,4 @@ impl Client {
         let body = response.into_body().collect().await?.to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
-}
-
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0))?.local_addr()?)
-}
-
-fn is_ready(health: SocketAddr) -> bool {
-    use std::io::{Read, Write};
-    let ask = || -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect(health)?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: hearthd\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    ask().is_ok_and(|text| text.starts_with("HTTP/1.1 200 "))
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::control_rbac::{Attempt, apply, attempt, rights, tried};
+use crate::control_escalation::{Attempt, attempt, tried};
+use crate::control_rbac::{apply, rights};
 
 /// The role's rights and its policy.
 const MANIFESTS: &str = include_str!("../../../deploy/base/accounts.yaml");

@@ -12,6 +12,7 @@ mod control_accounts;
 mod control_admission;
 mod control_certificates;
 mod control_conformance;
+mod control_escalation;
 mod control_gateway;
 mod control_grid;
 mod control_plane;

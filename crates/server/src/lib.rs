@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod admission;
 pub mod balancer;
 pub mod clock;
+pub mod configuration;
 pub mod fourohfour;
 pub mod http_service;
 pub mod ingress;

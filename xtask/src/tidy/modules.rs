@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::{Source, Wrong, has_ending};
 
 /// What all roles share; every other module of the server is a role.
-const SHARED: &[&str] = &["clock", "http_service", "kubernetes", "lease", "lib", "main", "reverse_proxy", "telemetry"];
+const SHARED: &[&str] =
+    &["clock", "configuration", "http_service", "kubernetes", "lease", "lib", "main", "reverse_proxy", "telemetry"];
 
 pub(super) fn check(sources: &[Source], wrong: &mut Wrong) {
     let rust: Vec<&Source> = sources.iter().filter(|source| has_ending(&source.path, &["rs"])).collect();

@@ -29,7 +29,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::Stream;
-use hearth_core::Platform;
 use hearth_core::account::quotas::Quotas;
 use hearth_core::directory_entry::Snapshot;
 use hearth_core::names::{self, path};
@@ -82,10 +81,9 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { platform, kubeconfig, api_ca, directory_ca, directory_password, quotas, identity, dry_run, health } =
         args;
+    let platform = crate::configuration::read(&platform)?;
     let read =
         |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()));
-    let platform = Platform::from_toml(&read(&platform)?)
-        .with_context(|| format!("failed to understand {}", platform.display()))?;
     let quotas = Quotas::from_toml(&read(&quotas)?).with_context(|| format!("failed to use {}", quotas.display()))?;
     let client = crate::kubernetes::client(kubeconfig.as_deref()).await?;
     let program = std::env::current_exe().context("failed to find the own program")?;

@@ -23,7 +23,6 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hearth_core::Platform;
 use hearth_core::admission::Rules;
 use hearth_core::names::path;
 use http_body_util::LengthLimitError;
@@ -84,9 +83,7 @@ pub struct Ctx {
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { platform, listen, health, kubeconfig, tls } = args;
-    let text = std::fs::read_to_string(&platform)
-        .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
-    let rules = Rules::of(&Platform::from_toml(&text)?);
+    let rules = Rules::of(&crate::configuration::read(&platform)?);
     let client = crate::kubernetes::client(kubeconfig.as_deref()).await?;
     let ctx = Arc::new(Ctx::new(rules, Namespaces::watch(client)));
     let bind = async |address: &str| {

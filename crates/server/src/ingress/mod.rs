@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::http_service::{TlsFiles, stop_signal};
 use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, Tls, observation, probe, serve};
-use crate::{http_service, kubernetes};
+use crate::{configuration, http_service, kubernetes};
 
 /// How long what is open lives on when the role is told to stop: meanwhile each answer tells the front door to come anew,
 /// and another copy is found. The pod's grace must be longer by the time of the drain that follows.
@@ -56,10 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tls.client_ca.is_some() && tls.client_name.is_some(),
         "--client-ca and --client-name are needed: whoever may connect is believed whom a request is from"
     );
-    let text = std::fs::read_to_string(&platform)
-        .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
-    let Platform { domains, front_door, .. } =
-        Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
+    let Platform { domains, front_door, .. } = configuration::read(&platform)?;
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
     let tls = Tls::given(http_service::Tls::from(tls).current()?);
     let served = Served { domains, legacy_tools: front_door.legacy_tools.iter().cloned().collect() };

@@ -19,10 +19,10 @@ use self::handover::{Desk, Inheritance};
 use crate::reverse_proxy::certificates::{self, Files, SecretName, Sources};
 use crate::reverse_proxy::switches::{self, SwitchFiles};
 use crate::reverse_proxy::{
-    AccessLog, Course, Door, Follower, Limits, Metrics, Passage, PassageFiles, SOCKETS, STALE_AFTER, Sockets, Tls,
-    Workers, observation,
+    AccessLog, Course, Door, DoorParts, Follower, Limits, Metrics, Passage, PassageFiles, SOCKETS, STALE_AFTER,
+    Sockets, Tls, Workers, observation,
 };
-use crate::{http_service, kubernetes};
+use crate::{configuration, http_service, kubernetes};
 
 /// What the role is started with.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,10 +65,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { https, http, health, kubeconfig, tls_cert, tls_key, tls_secret, platform, blocked, ingress, state } =
         args;
-    let text = std::fs::read_to_string(&platform)
-        .with_context(|| format!("failed to read the configuration {}", platform.display()))?;
-    let Platform { domains, front_door, .. } =
-        Platform::from_toml(&text).with_context(|| platform.display().to_string())?;
+    let Platform { domains, front_door, .. } = configuration::read(&platform)?;
     let served = Served { domains, legacy_tools: front_door.legacy_tools.iter().cloned().collect() };
     use_all_sockets();
     let client = kubernetes::client(kubeconfig.as_deref()).await?;
@@ -84,11 +81,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let switches = SwitchFiles { maintenance: state.join(MAINTENANCE), blocked };
     let (follower, followed) = Follower::new(client, served, Some(state), STALE_AFTER, metrics.clone())?;
     let freshness = followed.freshness.clone();
-    let kept = front_door.access_log.clone();
-    let (access_log, log_writer) = AccessLog::start(kept, metrics.lost_lines.clone(), std::io::stderr())?;
+    let (access_log, log_writer) =
+        AccessLog::start(front_door.access_log.clone(), metrics.lost_lines.clone(), std::io::stderr())?;
     let passage = Passage::open(ingress, &front_door, Limits::default().patience)?;
-    let door = Door::with_passage(passage, followed, metrics.clone(), Limits::default(), front_door, port);
-    let door = door.logging_to(access_log);
+    let parts =
+        DoorParts { followed, metrics: metrics.clone(), limits: Limits::default(), front_door, access_log, port };
+    let door = Door::outside(parts, passage);
     tokio::spawn(door.switches.clone().follow(switches, switches::EVERY));
     let following = tokio::spawn(follower.run(course.clone()));
 

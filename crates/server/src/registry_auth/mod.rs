@@ -22,7 +22,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hearth_core::Platform;
 use hearth_core::names::path;
 use hearth_core::registry::{Access, Identity, Scope, User, digest, grant};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -113,7 +112,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { platform, listen, health, tls, token_cert, token_key, platform_credential, kubeconfig } = args;
     let read =
         |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()));
-    let platform = Platform::from_toml(&read(&platform)?)?;
+    let platform = crate::configuration::read(&platform)?;
     let credential = digest(&read(&platform_credential)?)
         .with_context(|| format!("{} is not a SHA-256 in hexadecimal", platform_credential.display()))?;
     let client = kubernetes::client(kubeconfig.as_deref()).await?;

@@ -90,6 +90,22 @@ pub struct Door {
     free: Arc<Semaphore>,
 }
 
+/// What a door is made of.
+pub struct DoorParts {
+    /// The table, and how old it is.
+    pub followed: Followed,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// What a request may have.
+    pub limits: Limits,
+    /// What the operator allows visitors and tools.
+    pub front_door: FrontDoor,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
+    /// The port to which browsers come by TLS.
+    pub port: u16,
+}
+
 /// Where a door stands.
 #[derive(Clone)]
 enum Stand {
@@ -159,50 +175,28 @@ impl Default for Limits {
 }
 
 impl Door {
-    /// A door that serves `followed.table` as long as it is fresh. `port` is where browsers come to by TLS.
-    pub fn new(
-        followed: Followed,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-        front_door: FrontDoor,
-        port: u16,
-    ) -> Arc<Self> {
-        Self::with_passage(None, followed, metrics, limits, front_door, port)
+    /// A door where browsers come to, with the way through the cluster's ingress, where there is one. It serves its
+    /// table as long as that is fresh.
+    pub fn outside(parts: DoorParts, passage: Option<Passage>) -> Arc<Self> {
+        Self::at(Stand::Outside(passage.map(Arc::new)), parts)
     }
 
-    /// The same, with a way through the cluster's ingress, where there is one.
-    pub fn with_passage(
-        passage: Option<Passage>,
-        followed: Followed,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-        front_door: FrontDoor,
-        port: u16,
-    ) -> Arc<Self> {
-        Self::at(Stand::Outside(passage.map(Arc::new)), followed, metrics, limits, front_door, port)
-    }
-
-    /// A door inside the cluster, behind a front door, which must be the only one that can connect to it.
+    /// A door inside the cluster, behind a front door, which must be the only one that can connect to it, and which
+    /// keeps the log.
     pub fn inside(followed: Followed, metrics: Arc<Metrics>, limits: Limits) -> Arc<Self> {
-        Self::at(Stand::Inside, followed, metrics, limits, FrontDoor::default(), HTTPS)
+        let (front_door, access_log) = (FrontDoor::default(), AccessLog::none());
+        Self::at(Stand::Inside, DoorParts { followed, metrics, limits, front_door, access_log, port: HTTPS })
     }
 
-    fn at(
-        stand: Stand,
-        followed: Followed,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-        front_door: FrontDoor,
-        port: u16,
-    ) -> Arc<Self> {
-        let Followed { table, freshness } = followed;
+    fn at(stand: Stand, parts: DoorParts) -> Arc<Self> {
+        let DoorParts { followed: Followed { table, freshness }, metrics, limits, front_door, access_log, port } =
+            parts;
         let upstream = upstream::Upstream::new(limits.patience);
         let (visitors, tools) = (Meters::new(front_door.visitor), Meters::new(front_door.tool));
         let compressing = Arc::new(Semaphore::new(compressed::MEMORY));
         let at_once = Allowance { per_second: u32::MAX, burst: u32::MAX, at_once: front_door.visitor_connections };
         let (connections, switches) = (Meters::new(at_once), Switches::new(metrics.switches.clone()));
         let free = Arc::new(Semaphore::new(listener::CONNECTIONS));
-        let access_log = AccessLog::none();
         Arc::new(Self {
             table,
             freshness,
@@ -222,18 +216,9 @@ impl Door {
         })
     }
 
-    /// The same door with a log of its requests.
-    pub fn logging_to(&self, access_log: AccessLog) -> Arc<Self> {
-        Arc::new(Self { access_log, ..self.again() })
-    }
-
     /// The same door for another thread, with connections to pods of its own.
     fn beside(&self) -> Arc<Self> {
-        Arc::new(self.again())
-    }
-
-    fn again(&self) -> Self {
-        Self {
+        Arc::new(Self {
             table: self.table.clone(),
             freshness: self.freshness.clone(),
             metrics: self.metrics.clone(),
@@ -249,7 +234,7 @@ impl Door {
             stand: self.stand.clone(),
             port: self.port,
             free: self.free.clone(),
-        }
+        })
     }
 }
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::{Stream, StreamExt};
+use hearth_core::ToolName;
 use hearth_core::account::approval::{self, NamespaceFacts, Request, SIGNER, Standard};
 use hearth_core::account::owner::Owner;
 use hearth_core::account::{admins, subject::Identity};
 use hearth_core::directory_entry::person_name::PersonName;
 use hearth_core::names::path;
-use hearth_core::{Platform, ToolName};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
@@ -76,9 +76,7 @@ pub struct Rule {
 /// Runs the role until it is told to stop.
 pub async fn run(args: Args) -> Result<()> {
     let Args { platform, kubeconfig, requestor, health } = args;
-    let text = std::fs::read_to_string(&platform).with_context(|| format!("failed to read {}", platform.display()))?;
-    let platform =
-        Platform::from_toml(&text).with_context(|| format!("failed to understand {}", platform.display()))?;
+    let platform = crate::configuration::read(&platform)?;
     let longest_seconds = i32::try_from(u64::from(platform.tools.certificate_days) * 86_400).unwrap_or(i32::MAX);
     let client = crate::kubernetes::client(kubeconfig.as_deref()).await?;
     let metrics = Metrics::new();

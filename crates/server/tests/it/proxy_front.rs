@@ -19,7 +19,8 @@ use hearth_core::route::{Change, Entry, Index, Kind, Served, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::switches::Switches;
 use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Freshness, Limits, Listeners, Metrics, Pair, Passage, Tls, observation, serve,
+    AccessLog, Course, Door, DoorParts, Followed, Freshness, Limits, Listeners, Metrics, Pair, Passage, Tls,
+    observation, serve,
 };
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -195,7 +196,9 @@ impl Front {
         let (table, tables) = watch::channel(table(tools));
         let followed = Followed { table: tables, freshness: Arc::new(freshness) };
         let metrics = Metrics::new();
-        let door = Door::with_passage(passage, followed, metrics.clone(), limits, front_door, https.port());
+        let (access_log, port) = (AccessLog::none(), https.port());
+        let parts = DoorParts { followed, metrics: metrics.clone(), limits, front_door, access_log, port };
+        let door = Door::outside(parts, passage);
         let switches = door.switches.clone();
         let (steer, course) = watch::channel(Course::Serves);
         let config = tls.clone();

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use hearth_core::route::{Decision, Table};
 use hearth_server::proxy::handover::cloned;
 use hearth_server::reverse_proxy::{
-    Course, Door, Followed, Follower, Freshness, Limits, Listeners, Metrics, Tls, serve,
+    AccessLog, Course, Door, DoorParts, Followed, Follower, Freshness, Limits, Listeners, Metrics, Tls, serve,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -80,7 +80,9 @@ impl Live {
             Follower::new(client, domains(), state, setting.stale_after, metrics.clone()).unwrap();
         let Followed { table: tables, freshness } = &followed;
         let (tables, freshness) = (tables.clone(), freshness.clone());
-        let door = Door::new(followed, metrics, Limits::default(), unlimited(), https_address.port());
+        let (limits, access_log, port) = (Limits::default(), AccessLog::none(), https_address.port());
+        let parts = DoorParts { followed, metrics, limits, front_door: unlimited(), access_log, port };
+        let door = Door::outside(parts, None);
         let (steer, course) = watch::channel(Course::Serves);
         runtime.spawn(follower.run(course.clone()));
         let tls = setting.tls.clone();

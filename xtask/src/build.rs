@@ -88,7 +88,7 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Packages of Debian that tests need, likewise.
-const PACKAGES_FOR_TESTS: &[(&str, &str)] = &[("testssl", "testssl.sh")];
+const PACKAGES_FOR_TESTS: &[(&str, &str)] = &[("chromium", "chromium"), ("testssl", "testssl.sh")];
 
 /// Where things are.
 struct Places {

@@ -18,6 +18,13 @@ static HSTS: HeaderValue = HeaderValue::from_static("max-age=31622400");
 /// Tools' pages take no part in the browsers' advertising topics.
 static PERMISSIONS: HeaderValue = HeaderValue::from_static("browsing-topics=()");
 
+/// By which an answer has a browser clear what it keeps.
+const CLEAR: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// What of that belongs to the host that says so, and no other.
+const OF_ONE_HOST: [&str; 6] =
+    ["\"cache\"", "\"clientHints\"", "\"executionContexts\"", "\"prefetchCache\"", "\"prerenderCache\"", "\"storage\""];
+
 /// Fields of one connection, whether `Connection` names them or not. `Trailer` is not one: it announces the fields
 /// after a body, which are passed on.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -156,6 +163,7 @@ fn for_the_next_hop(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool)
 pub(super) fn respond(headers: &mut HeaderMap, host: &Host) {
     strip_hop_by_hop(headers);
     drop_others_cookies(headers, host);
+    keep_others_cookies(headers);
     let secure = headers.get(header::LOCATION).and_then(|location| own_location_by_tls(location, host));
     if let Some(secure) = secure {
         headers.insert(header::LOCATION, secure);
@@ -208,6 +216,28 @@ fn is_for(cookie: &[u8], host: &Host) -> bool {
         // Without a value it means nothing.
         domain.is_empty() || domain == own || is_below()
     })
+}
+
+/// Leaves of a tool's wish to clear what browsers keep what is kept for each host. Cookies are kept for the whole domain:
+/// a tool that clears them logs the visitor out of all tools, and a tool that only wants to log out does so unknowingly.
+fn keep_others_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(wishes) = headers.entry(CLEAR) else { return };
+    let parts = wishes.iter().flat_map(|wish| wish.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for part in parts {
+        match part {
+            b"\"*\"" => kept.extend(OF_ONE_HOST.iter().map(|kind| kind.as_bytes())),
+            _ if OF_ONE_HOST.iter().any(|kind| kind.as_bytes() == part) || part.starts_with(b"\"storage:") => {
+                kept.push(part);
+            }
+            _ => (),
+        }
+    }
+    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|kept| !kept.is_empty());
+    wishes.remove_entry_mult();
+    if let Some(kept) = kept {
+        headers.insert(CLEAR, kept);
+    }
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1.1 knows one (RFC 9113 §8.2.3).
@@ -395,6 +425,28 @@ mod tests {
         respond(&mut headers, &host);
         let kept: Vec<&str> = headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(kept, fields[..7]);
+    }
+
+    #[test]
+    fn what_is_kept_for_the_whole_domain_is_not_cleared() {
+        let all = OF_ONE_HOST.join(", ");
+        for (wishes, expected) in [
+            (&["\"*\""][..], Some(all.as_str())),
+            (&["\"cookies\""], None),
+            (&["\"cache\",\"cookies\" , \"storage\"", "\"cookies\""], Some("\"cache\", \"storage\"")),
+            (&["\"cookies\"", "\"executionContexts\""], Some("\"executionContexts\"")),
+            (&["\"storage:inbox\", \"Cookies\", cookies, *, \"all\""], Some("\"storage:inbox\"")),
+        ] {
+            let mut headers: HeaderMap = HeaderMap::new();
+            for wish in wishes {
+                headers.append(CLEAR, HeaderValue::from_static(wish));
+            }
+            for _ in 0..2 {
+                respond(&mut headers, &"a.example".parse().unwrap());
+                let kept: Vec<&str> = headers.get_all(CLEAR).iter().map(|value| value.to_str().unwrap()).collect();
+                assert_eq!(kept, Vec::from_iter(expected), "{wishes:?}");
+            }
+        }
     }
 
     #[test]

@@ -103,8 +103,14 @@ pub(crate) fn domains() -> Domains {
 /// as well, one whose name begins with `grid` has registered on the grid, one with `h2c` speaks
 /// HTTP/2.
 pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
+    table_of(domains(), tools)
+}
+
+/// The same for other domains.
+pub(crate) fn table_of(domains: Domains, tools: Tools<'_>) -> Arc<Table> {
+    let (own, legacy) = (domains.public[0].clone(), domains.legacy.clone());
     let legacy_tools = tools.iter().filter(|(tool, _)| tool.starts_with("old")).map(|(tool, _)| tool.parse().unwrap());
-    let mut index = Index::new(Served { domains: domains(), legacy_tools: legacy_tools.collect() });
+    let mut index = Index::new(Served { domains, legacy_tools: legacy_tools.collect() });
     for (tool, addresses) in tools {
         let mut set = |name: &str, fact: serde_json::Value| {
             let entry: Entry = serde_json::from_value(json!({"tool": tool, "name": name, "fact": fact})).unwrap();
@@ -115,7 +121,7 @@ pub(crate) fn table(tools: Tools<'_>) -> Arc<Table> {
         set(tool, json!({"Service": {"ports": [{"name": "http", "number": 8000, "protocol": protocol}]}}));
         if *tool != "fourohfour" {
             let path = |host: &str, path: &str| json!({"host": host, "path": path, "exact": false, "service": tool, "port": {"Number": 8000}});
-            let paths = [path(&format!("{tool}.hearth.example"), "/"), path("old.example", &format!("/{tool}"))];
+            let paths = [path(&format!("{tool}.{own}"), "/"), path(legacy.as_str(), &format!("/{tool}"))];
             set("ingress", json!({"Ingress": {"created": null, "paths": paths}}));
         }
         if tool.starts_with("grid") {
@@ -219,7 +225,12 @@ impl Front {
 
     /// Replaces the table.
     pub(crate) fn swap(&self, tools: Tools<'_>) {
-        self.table.send_replace(table(tools));
+        self.put(table(tools));
+    }
+
+    /// The same with one that was made elsewhere.
+    pub(crate) fn put(&self, table: Arc<Table>) {
+        self.table.send_replace(table);
     }
 
     /// Stops, and waits for the drain.

@@ -4,6 +4,10 @@
 //! there goes on through `HAProxy`, which looks into nothing, to the ingress. In the place of NGINX-Ingress stands an
 //! nginx without its Lua. All of them keep their connections, which the article's front proxy did not towards `HAProxy`:
 //! the chain is measured as well as it can be made.
+//!
+//! Two figures are given: the processor time of a way's processes, and that together with the load's and the backend's,
+//! less what these take by themselves, since on loopback a receiver's work is charged to who sends. What else runs on
+//! the machine is in neither.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +17,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::figures::{machine_time, ratios, summary};
+use crate::figures::{ratios, summary};
 use crate::listening::free_address;
 use crate::load::{self, Protocol, Target};
 use crate::peers::{self, Peer, Site};
-use crate::{Extent, SIZE, target};
+use crate::{Extent, SIZE, process, target};
 
 /// A way to the backend.
 struct Chain {
@@ -31,6 +35,7 @@ struct Chain {
 pub(crate) async fn measure(site: &Site, extent: &Extent) -> anyhow::Result<()> {
     let &Extent { rounds, requests, .. } = extent;
     println!("\nwhole ways to a tool: HTTP/1.1 with TLS, 1 KiB, microseconds of processor time for a request");
+    let load = || process::processor_time(std::process::id()).map(Duration::from_nanos);
     let mut chains = vec![Chain::of("hearth, one hop", vec![peers::hearth(site).await?])];
     chains.extend(three_hops(site).await?);
     chains.extend(article(site)?);
@@ -39,30 +44,40 @@ pub(crate) async fn measure(site: &Site, extent: &Extent) -> anyhow::Result<()> 
     }
     let mut own: Vec<Vec<f64>> = vec![Vec::new(); chains.len()];
     let mut whole = own.clone();
+    let mut parts: Vec<Vec<Vec<f64>>> = chains.iter().map(|chain| vec![Vec::new(); chain.parts.len()]).collect();
     for _ in 0..rounds {
         let straight = Target { address: site.backend, roots: None, protocol: Protocol::Http1, size: SIZE };
-        let before = machine_time()?;
+        let before = load()?;
         load::run(&straight, requests).await?;
-        let bare = machine_time()?.saturating_sub(before);
+        let bare = load()?.saturating_sub(before);
         for (index, chain) in chains.iter().enumerate() {
             let target = target(site, chain.address, Protocol::Http1);
             // Connections are made and pools are filled.
             load::run(&target, requests / 20).await?;
-            let (charged, busy) = (chain.processor_time()?, machine_time()?);
+            let (before, loaded) = (chain.processor_times()?, load()?);
             load::run(&target, requests).await?;
+            let (after, loaded) = (chain.processor_times()?, load()?.saturating_sub(loaded));
             let each = |time: Duration| time.as_secs_f64() * 1e6 / requests as f64;
-            own[index].push(each(chain.processor_time()?.saturating_sub(charged)));
-            whole[index].push(each(machine_time()?.saturating_sub(busy).saturating_sub(bare)));
+            let spent: Vec<Duration> = after.iter().zip(&before).map(|(to, from)| to.saturating_sub(*from)).collect();
+            for (part, spent) in parts[index].iter_mut().zip(&spent) {
+                part.push(each(*spent));
+            }
+            let spent: Duration = spent.iter().sum();
+            own[index].push(each(spent));
+            whole[index].push(each((spent + loaded).saturating_sub(bare)));
         }
     }
     for (index, chain) in chains.iter().enumerate() {
         summary(&format!("{}: its processes", chain.name), &own[index]);
-        summary(&format!("{}: whole machine, less the load's own", chain.name), &whole[index]);
+        for (part, values) in chain.parts.iter().zip(&parts[index]).filter(|_| chain.parts.len() > 1) {
+            summary(&format!("  of it {}", part.name), values);
+        }
+        summary(&format!("{}: and the load's, less its own", chain.name), &whole[index]);
     }
     let Some(last) = chains.iter().rposition(|chain| chain.name == ARTICLE) else { return Ok(()) };
     for (index, chain) in chains.iter().enumerate().take(last) {
         summary(&format!("{} / {ARTICLE}: processes", chain.name), &ratios(&own[index], &own[last]));
-        summary(&format!("{} / {ARTICLE}: whole machine", chain.name), &ratios(&whole[index], &whole[last]));
+        summary(&format!("{} / {ARTICLE}: and the load's", chain.name), &ratios(&whole[index], &whole[last]));
     }
     Ok(())
 }
@@ -76,8 +91,9 @@ impl Chain {
         Self { name, address, parts }
     }
 
-    fn processor_time(&self) -> anyhow::Result<Duration> {
-        self.parts.iter().map(Peer::processor_time).sum()
+    /// The processor time of each part.
+    fn processor_times(&self) -> anyhow::Result<Vec<Duration>> {
+        self.parts.iter().map(Peer::processor_time).collect()
     }
 }
 

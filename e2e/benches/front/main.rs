@@ -16,6 +16,7 @@ mod chains;
 #[expect(dead_code, reason = "a measurement needs a part of what the tests need")]
 #[path = "../../tests/it/control_plane.rs"]
 mod control_plane;
+#[expect(dead_code, reason = "a measurement needs a part of what there is")]
 #[path = "../shared/figures.rs"]
 mod figures;
 mod greetings;

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_rustls::server::TlsStream;
 
 use super::allowances::Pass;
 use super::bodies::ResponseBody;
@@ -189,7 +190,7 @@ impl Connections {
         }
     }
 
-    async fn serve_tls(mut self, greeting: &Greeting, stream: TcpStream) {
+    async fn serve_tls(self, greeting: &Greeting, stream: TcpStream) {
         // What a connection needs for a while is allocated for that while, here and below: most wait for their next
         // request, and a task is as large as all that it ever needs.
         let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, greeting.acceptor().accept(stream)));
@@ -204,12 +205,19 @@ impl Connections {
                 return tracing::debug!("TLS handshake took too long");
             }
         };
+        self.serve_greeted(greeting, stream).await;
+    }
+
+    /// Serves a connection by the protocol that was agreed on, never one that is guessed from the first bytes.
+    fn serve_greeted(
+        mut self,
+        greeting: &Greeting,
+        stream: TlsStream<TcpStream>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.visitor.shown = greeting.shown(stream.get_ref().1.server_name());
-        // The protocol is the one that was agreed on, never guessed from the first bytes.
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(stream).await;
-        } else {
-            self.serve_http1(stream, request::handle).await;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Box::pin(self.serve_http2(stream)),
+            _ => Box::pin(self.serve_http1(stream, request::handle)),
         }
     }
 

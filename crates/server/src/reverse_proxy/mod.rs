@@ -91,10 +91,9 @@ pub struct Door {
 }
 
 /// Where a door stands.
-#[derive(Clone)]
 enum Stand {
     /// Where browsers come to, with the way through the cluster's ingress, where there is one.
-    Outside(Option<Arc<Passage>>),
+    Outside(Option<Passage>),
     /// Inside the cluster, where the front door alone comes to. What it says of visitors is believed, and what they and
     /// tools may use has been looked at.
     Inside,
@@ -179,7 +178,7 @@ impl Door {
         front_door: FrontDoor,
         port: u16,
     ) -> Arc<Self> {
-        Self::at(Stand::Outside(passage.map(Arc::new)), followed, metrics, limits, front_door, port)
+        Self::at(Stand::Outside(passage), followed, metrics, limits, front_door, port)
     }
 
     /// A door inside the cluster, behind a front door, which must be the only one that can connect to it.
@@ -246,9 +245,21 @@ impl Door {
             switches: self.switches.clone(),
             compressing: self.compressing.clone(),
             tools: self.tools.clone(),
-            stand: self.stand.clone(),
+            stand: self.stand.beside(),
             port: self.port,
             free: self.free.clone(),
+        }
+    }
+}
+
+// === impl Stand ===
+
+impl Stand {
+    /// The same for another thread.
+    fn beside(&self) -> Self {
+        match self {
+            Self::Outside(passage) => Self::Outside(passage.as_ref().map(Passage::beside)),
+            Self::Inside => Self::Inside,
         }
     }
 }

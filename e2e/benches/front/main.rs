@@ -48,6 +48,8 @@ struct Extent {
     connections: usize,
     /// For how many seconds requests come at a constant rate.
     seconds: usize,
+    /// Which rate; nothing for half of what the slowest reaches.
+    rate: usize,
 }
 
 #[tokio::main]
@@ -57,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         requests: number("REQUESTS", 20_000)?,
         connections: number("CONNECTIONS", 2_000)?,
         seconds: number("SECONDS", 8)?,
+        rate: number("RATE", 0)?,
     };
     let parts = std::env::var("PARTS").unwrap_or_else(|_| "chains greetings idle paced".to_owned());
     let is_wanted = |part: &str| parts.split_whitespace().any(|wanted| wanted == part);

@@ -36,7 +36,7 @@ pub(crate) async fn measure(site: &Site, extent: &Extent) -> anyhow::Result<()> 
         println!("  {name:<52} {rate:>8.0} requests a second at most");
         least = least.min(rate);
     }
-    let rate = least / 2.0;
+    let rate = if extent.rate == 0 { least / 2.0 } else { extent.rate as f64 };
     println!("  {:<52} {rate:>8.0} requests a second", "everybody is asked at");
     let mut times: Vec<[Vec<f64>; PARTS.len()]> = vec![Default::default(); targets.len()];
     for _ in 0..extent.rounds {

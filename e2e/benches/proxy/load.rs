@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -38,6 +39,12 @@ pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     /// The bytes of an answer.
     pub(crate) size: usize,
+}
+
+/// A connection.
+pub(crate) enum Client {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
 }
 
 /// Starts a backend that answers `/N` with N bytes, at an address that an `EndpointSlice` may have.
@@ -79,56 +86,84 @@ pub(crate) async fn run(target: &Target, count: usize) -> anyhow::Result<()> {
 }
 
 async fn on_one_connection(target: &Target, count: usize) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(target.address).await?;
-    stream.set_nodelay(true)?;
-    let Some(roots) = &target.roots else { return http1(stream, target, count).await };
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
-    let protocol: &[u8] = if target.protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
-    config.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HOST)?, stream).await?;
-    match target.protocol {
-        Protocol::Http1 => http1(stream, target, count).await,
-        Protocol::Http2 => http2(stream, target, count).await,
+    let mut client = Client::connect(target).await?;
+    let streams = if target.protocol == Protocol::Http2 { STREAMS } else { 1 };
+    let size = target.size;
+    let mut others = Vec::new();
+    while let Some(mut other) = client.another().filter(|_| others.len() + 1 < streams) {
+        others.push(tokio::spawn(async move { other.ask(count / streams, size).await }));
     }
-}
-
-async fn http1<S>(stream: S, target: &Target, count: usize) -> anyhow::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    for _ in 0..count {
-        sender.ready().await?;
-        let request = Request::get(format!("/{}", target.size)).header("host", HOST).header("user-agent", "bench");
-        read(sender.send_request(request.body(Empty::<Bytes>::new())?).await?, target.size).await?;
+    client.ask(count / streams, size).await?;
+    for other in others {
+        other.await??;
     }
     Ok(())
 }
 
-async fn http2<S>(stream: S, target: &Target, count: usize) -> anyhow::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let streams: Vec<_> = (0..STREAMS)
-        .map(|_| {
-            let (mut sender, size) = (sender.clone(), target.size);
-            tokio::spawn(async move {
-                for _ in 0..count / STREAMS {
-                    let request = Request::get(format!("https://{HOST}/{size}")).header("user-agent", "bench");
-                    read(sender.send_request(request.body(Empty::<Bytes>::new())?).await?, size).await?;
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
-    for stream in streams {
-        stream.await??;
+// === impl Client ===
+
+impl Client {
+    /// Connects without any memory of earlier connections: every handshake is a full one.
+    pub(crate) async fn connect(target: &Target) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(target.address).await?;
+        stream.set_nodelay(true)?;
+        let Some(roots) = &target.roots else { return Self::speak(stream, target.protocol).await };
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots.clone()).with_no_client_auth();
+        let protocol: &[u8] = if target.protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HOST)?, stream).await?;
+        Self::speak(stream, target.protocol).await
     }
-    Ok(())
+
+    async fn speak<S>(stream: S, protocol: Protocol) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(stream).await?;
+                tokio::spawn(connection);
+                Ok(Self::Http1(sender))
+            }
+            Protocol::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+                tokio::spawn(connection);
+                Ok(Self::Http2(sender))
+            }
+        }
+    }
+
+    /// The same connection once more, where it can have several requests open.
+    fn another(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender) => Some(Self::Http2(sender.clone())),
+        }
+    }
+
+    async fn ask(&mut self, count: usize, size: usize) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.get(size).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks once, and reads the answer to its end.
+    pub(crate) async fn get(&mut self, size: usize) -> anyhow::Result<()> {
+        let answer = match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                let request = Request::get(format!("/{size}")).header("host", HOST).header("user-agent", "bench");
+                sender.send_request(request.body(Empty::new())?).await?
+            }
+            Self::Http2(sender) => {
+                let request = Request::get(format!("https://{HOST}/{size}")).header("user-agent", "bench");
+                sender.send_request(request.body(Empty::new())?).await?
+            }
+        };
+        read(answer, size).await
+    }
 }
 
 async fn read(answer: Response<Incoming>, size: usize) -> anyhow::Result<()> {

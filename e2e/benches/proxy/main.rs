@@ -15,9 +15,12 @@
 #[expect(dead_code, reason = "a measurement needs a part of what the tests need")]
 #[path = "../../tests/it/control_plane.rs"]
 mod control_plane;
+#[path = "../shared/figures.rs"]
+mod figures;
 #[path = "../shared/listening.rs"]
 mod listening;
 mod load;
+#[expect(dead_code, reason = "bench/front needs more of it")]
 mod peers;
 #[expect(dead_code, reason = "a measurement needs a part of what there is")]
 #[path = "../shared/process.rs"]
@@ -25,8 +28,7 @@ mod process;
 
 use std::time::Duration;
 
-use anyhow::Context;
-
+use figures::{machine_time, number, ratios, summary};
 use load::{Protocol, Target};
 use peers::Peer;
 
@@ -36,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let backend = load::backend().await?;
     let site = peers::Site::new(folder.path(), backend)?;
+    peers::routes(&site).await?;
     let mut all = vec![peers::hearth(&site).await?];
     all.extend(peers::nginx(&site)?);
     all.extend(peers::haproxy(&site)?);
@@ -84,36 +87,8 @@ async fn measure(
         summary(&format!("{}: whole machine, less the load's own", peer.name), &whole[index]);
     }
     for (index, peer) in all.iter().enumerate().skip(1) {
-        let ratios =
-            |of: &[Vec<f64>]| of[0].iter().zip(&of[index]).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>();
-        summary(&format!("hearth / {}: processes", peer.name), &ratios(&own));
-        summary(&format!("hearth / {}: whole machine", peer.name), &ratios(&whole));
+        summary(&format!("hearth / {}: processes", peer.name), &ratios(&own[0], &own[index]));
+        summary(&format!("hearth / {}: whole machine", peer.name), &ratios(&whole[0], &whole[index]));
     }
     Ok(())
-}
-
-/// The processor time that was spent on the whole machine since it started, to 10 ms.
-fn machine_time() -> anyhow::Result<Duration> {
-    let text = std::fs::read_to_string("/proc/stat").context("failed to read /proc/stat")?;
-    let line = text.lines().next().unwrap_or_default();
-    let fields: Vec<u64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
-    // User, nice, system, and what interrupts took; not idle, not waiting for disks.
-    let busy = [0, 1, 2, 5, 6].iter().filter_map(|&index| fields.get(index)).sum::<u64>();
-    Ok(Duration::from_millis(busy * 1000 / rustix::param::clock_ticks_per_second()))
-}
-
-/// A number from the environment.
-fn number(name: &str, default: usize) -> anyhow::Result<usize> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is \"{text}\": it must be a number")),
-        Err(_) => Ok(default),
-    }
-}
-
-/// Prints the least, the middle and the greatest of some values.
-fn summary(name: &str, values: &[f64]) {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let (least, middle, greatest) = (sorted[0], sorted[(sorted.len() - 1) / 2], sorted[sorted.len() - 1]);
-    println!("  {name:<52} {least:>8.2} {middle:>8.2} {greatest:>8.2}");
 }

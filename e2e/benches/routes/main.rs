@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 use api::{Api, name, object};
 use door::{Client, Door, Site};
 
-/// How long the front door may take until its table is on disk.
+/// How long the front door may take until its table is on disk, and has nothing more to write there.
 const KEPT: Duration = Duration::from_secs(300);
 
 /// How many clients make the load.
@@ -95,10 +95,7 @@ async fn measure(tools: usize, backends: [SocketAddr; 2], changes: usize) -> any
     let door = Door::start(&site, &api)?;
     let mut client = Client::connect(&site, &door).await?;
     let answer = client.get(&name(tools - 1)).await?;
-    anyhow::ensure!(
-        answer == "one" || answer == "two",
-        "a proxy that starts while the API server is away says {answer}"
-    );
+    ensure!(answer == "one" || answer == "two", "a proxy that starts while the API server is away says {answer}");
     println!(
         "  {:<58} {:>9.2} s",
         "a start while the API server is away, to the first answer",
@@ -132,8 +129,10 @@ async fn visible(
 
 /// The length of a file to which nothing has been written for longer than between two writes.
 async fn settled(size: impl Fn() -> std::io::Result<u64>) -> anyhow::Result<u64> {
-    let mut last = (size()?, Instant::now());
+    let begun = Instant::now();
+    let mut last = (size()?, begun);
     while last.1.elapsed() < Duration::from_secs(3) {
+        ensure!(begun.elapsed() < KEPT, "the front door writes its table to disk without a pause of three seconds");
         tokio::time::sleep(Duration::from_millis(50)).await;
         if size()? != last.0 {
             last = (size()?, Instant::now());

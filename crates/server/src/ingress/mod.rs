@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http_service::{TlsFiles, stop_signal};
-use crate::reverse_proxy::{Course, Door, Follower, Limits, Listeners, Metrics, Tls, observation, probe, serve};
+use crate::reverse_proxy::{Course, Door, Follower, Limits, Metrics, Sockets, Tls, Workers, observation, probe};
 use crate::{configuration, http_service, kubernetes};
 
 /// How long what is open lives on when the role is told to stop: meanwhile each answer tells the front door to come anew,
@@ -69,16 +69,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let bind = async |address: SocketAddr| {
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
     };
-    let listeners = Listeners { https: vec![bind(listen).await?], http: Vec::new() };
+    let sockets = Sockets { https: vec![bind(listen).await?.into_std()?], http: Vec::new() };
     let (probed, health) = (bind(probed).await?, bind(health).await?);
     let asked = [
         tokio::spawn(http_service::serve(probed, None, probe(freshness.clone()), ended(course.clone()))),
         tokio::spawn(http_service::serve(health, None, observation(metrics, freshness), ended(course.clone()))),
     ];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut workers = Workers::start(threads, &sockets, &tls, &door, &course)?;
+    drop(sockets);
     tracing::info!(%listen, "the ingress is open");
     tokio::spawn(steered(steer));
-    let tunnels = serve(listeners, tls, door, course.clone()).await;
-    tunnels.closed(course).await;
+    workers.served().await?;
+    workers.closed().await?;
     following.abort();
     for asked in asked {
         asked.abort();

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::{IpAddr, Ipv4Addr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_rustls::server::TlsStream;
 
 use super::allowances::Pass;
 use super::bodies::ResponseBody;
@@ -189,8 +190,11 @@ impl Connections {
         }
     }
 
-    async fn serve_tls(mut self, greeting: &Greeting, stream: TcpStream) {
-        let stream = match tokio::time::timeout(HANDSHAKE, greeting.acceptor().accept(stream)).await {
+    async fn serve_tls(self, greeting: &Greeting, stream: TcpStream) {
+        // What a connection needs for a while is allocated for that while, here and below: most wait for their next
+        // request, and a task is as large as all that it ever needs.
+        let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, greeting.acceptor().accept(stream)));
+        let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 self.door.metrics.handshake_failures.inc();
@@ -201,20 +205,27 @@ impl Connections {
                 return tracing::debug!("TLS handshake took too long");
             }
         };
+        self.serve_greeted(greeting, stream).await;
+    }
+
+    /// Serves a connection by the protocol that was agreed on, never one that is guessed from the first bytes.
+    fn serve_greeted(
+        mut self,
+        greeting: &Greeting,
+        stream: TlsStream<TcpStream>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.visitor.shown = greeting.shown(stream.get_ref().1.server_name());
-        // The protocol is the one that was agreed on, never guessed from the first bytes.
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(stream).await;
-        } else {
-            self.serve_http1(stream, request::handle).await;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Box::pin(self.serve_http2(stream)),
+            _ => Box::pin(self.serve_http1(stream, request::handle)),
         }
     }
 
-    async fn serve_plain(self, stream: TcpStream) {
-        self.serve_http1(stream, plain::handle).await;
+    fn serve_plain(self, stream: TcpStream) -> impl Future<Output = ()> {
+        self.serve_http1(stream, plain::handle)
     }
 
-    async fn serve_http1<S, H, F>(self, stream: S, handle: H)
+    fn serve_http1<S, H, F>(self, stream: S, handle: H) -> impl Future<Output = ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         H: Fn(Arc<Door>, Request<Incoming>, Option<Violation>) -> F,
@@ -224,12 +235,15 @@ impl Connections {
         let stream = Guarded::new(stream, gate.clone(), door.limits.client_pause);
         let (course, tunnels, visitor) = (self.course.clone(), self.tunnels.clone(), self.visitor.clone());
         let head = door.limits.client_head;
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let answers = gate.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let (gate, course) = (answers.clone(), course.clone());
             let refused = gate.refused(request.headers());
             request.extensions_mut().insert(tunnels.clone());
             request.extensions_mut().insert(visitor.clone());
             let answering = handle(door.clone(), request, refused);
-            async {
+            // hyper keeps room for this as long as the connection is open.
+            Box::pin(async move {
                 let mut response = answering.await?;
                 gate.answers(response.status());
                 // A client that goes on finds the successor.
@@ -237,7 +251,7 @@ impl Connections {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -246,10 +260,10 @@ impl Connections {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         // One that waits for its next request is not closed for a successor: the request may be on its way.
-        self.run(connection, Course::Stops, pending(), |connection| connection.graceful_shutdown()).await;
+        self.run(Box::pin(connection), Course::Stops, pending(), |connection| connection.graceful_shutdown())
     }
 
-    async fn serve_http2<S>(self, stream: S)
+    fn serve_http2<S>(self, stream: S) -> impl Future<Output = ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -271,21 +285,20 @@ impl Connections {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(Written::new(stream, limits.client_pause)), service);
-        let idle = open.idle(limits.client_idle);
-        self.run(connection, Course::Relieved, idle, |connection| connection.graceful_shutdown()).await;
+        let idle = async move { open.idle(limits.client_idle).await };
+        self.run(Box::pin(connection), Course::Relieved, idle, |connection| connection.graceful_shutdown())
     }
 
     /// Serves a connection to its end; from a course on, or when it is idle, to the end of the requests that have begun.
     async fn run<C>(
         mut self,
-        connection: C,
+        mut connection: Pin<Box<C>>,
         from: Course,
         idle: impl Future<Output = ()>,
         drain: impl FnOnce(Pin<&mut C>),
     ) where
         C: Future<Output = Result<(), hyper::Error>>,
     {
-        let mut connection = pin!(connection);
         let mut farewell = Duration::MAX;
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),

@@ -107,10 +107,9 @@ pub struct DoorParts {
 }
 
 /// Where a door stands.
-#[derive(Clone)]
 enum Stand {
     /// Where browsers come to, with the way through the cluster's ingress, where there is one.
-    Outside(Option<Arc<Passage>>),
+    Outside(Option<Passage>),
     /// Inside the cluster, where the front door alone comes to. What it says of visitors is believed, and what they and
     /// tools may use has been looked at.
     Inside,
@@ -178,7 +177,7 @@ impl Door {
     /// A door where browsers come to, with the way through the cluster's ingress, where there is one. It serves its
     /// table as long as that is fresh.
     pub fn outside(parts: DoorParts, passage: Option<Passage>) -> Arc<Self> {
-        Self::at(Stand::Outside(passage.map(Arc::new)), parts)
+        Self::at(Stand::Outside(passage), parts)
     }
 
     /// A door inside the cluster, behind a front door, which must be the only one that can connect to it, and which
@@ -231,10 +230,22 @@ impl Door {
             switches: self.switches.clone(),
             compressing: self.compressing.clone(),
             tools: self.tools.clone(),
-            stand: self.stand.clone(),
+            stand: self.stand.beside(),
             port: self.port,
             free: self.free.clone(),
         })
+    }
+}
+
+// === impl Stand ===
+
+impl Stand {
+    /// The same for another thread.
+    fn beside(&self) -> Self {
+        match self {
+            Self::Outside(passage) => Self::Outside(passage.as_ref().map(Passage::beside)),
+            Self::Inside => Self::Inside,
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! The way through the cluster's own ingress, for a front door that cannot dial pods, or must not for a while.
 //!
 //! Requests go to the balancers of the configuration, each in its turn, over TLS with the front door's certificate, by
-//! which the ingress knows whom to believe. Connections are HTTP/1.1 and kept. Certificates are read from files that are
+//! which the ingress knows whom to believe. Connections are HTTP/1.1 and kept, by each thread that serves for itself, so
+//! that a request and its answer stay on one. Certificates are read from files that are
 //! looked at again and again; connections with an older one live on until they are idle. Whatever fails here is the
 //! platform's fault and no tool's.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,9 +33,9 @@ use super::upstream::{self, Answer, Failure, Lost, Outgoing, Patience};
 /// How often the files are looked at.
 const RELOAD: Duration = Duration::from_secs(30);
 
-/// How long an unused connection to a balancer is kept, and how many of them.
+/// How long an unused connection to a balancer is kept, and how many of them a thread keeps.
 const IDLE: Duration = Duration::from_secs(55);
-const IDLE_CONNECTIONS: usize = 256;
+const IDLE_CONNECTIONS: usize = 128;
 
 /// How long a connection is silent before the kernel asks whether the other end is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -66,13 +67,22 @@ pub struct PassageFiles {
     pub name: String,
 }
 
-/// The connections to balancers.
+/// The connections to balancers, of one thread.
 pub struct Passage {
-    client: Arc<ArcSwap<Connections>>,
+    shown: Arc<Shown>,
+    /// With what they began, and they.
+    made: Mutex<(Arc<ClientConfig>, Arc<Connections>)>,
+    turn: AtomicUsize,
+}
+
+/// What the threads share.
+struct Shown {
+    /// With what a connection begins at the moment.
+    config: ArcSwap<ClientConfig>,
+    name: ServerName<'static>,
     balancers: Vec<SocketAddr>,
     path: Path,
     patience: Patience,
-    turn: AtomicUsize,
 }
 
 type Connections = Client<HttpsConnector<HttpConnector>, UploadBody>;
@@ -84,19 +94,23 @@ impl Passage {
             return Ok(None);
         }
         let mut last = contents(&files);
-        let client = Arc::new(ArcSwap::from_pointee(connections(&files, patience)?));
-        let swap = Arc::downgrade(&client);
+        let name = ServerName::try_from(files.name.clone())
+            .with_context(|| format!("'{}' is not a name that a certificate can have", files.name))?;
+        let (config, balancers) = (ArcSwap::from_pointee(client_config(&files)?), front_door.balancers.clone());
+        let shown = Arc::new(Shown { config, name, balancers, path: front_door.path, patience });
+        let passage = Self::of(shown.clone());
+        let shown = Arc::downgrade(&shown);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RELOAD).await;
-                let Some(swap) = swap.upgrade() else { return };
+                let Some(shown) = shown.upgrade() else { return };
                 let now = contents(&files);
                 if now == last {
                     continue;
                 }
-                match connections(&files, patience) {
-                    Ok(client) => {
-                        swap.store(Arc::new(client));
+                match client_config(&files) {
+                    Ok(config) => {
+                        shown.config.store(Arc::new(config));
                         last = now;
                         tracing::info!("a new certificate is shown to the ingress");
                     }
@@ -104,25 +118,45 @@ impl Passage {
                 }
             }
         });
-        let (balancers, path) = (front_door.balancers.clone(), front_door.path);
-        Ok(Some(Self { client, balancers, path, patience, turn: AtomicUsize::new(0) }))
+        Ok(Some(passage))
+    }
+
+    fn of(shown: Arc<Shown>) -> Self {
+        let config = shown.config.load_full();
+        let made = Mutex::new((config.clone(), Arc::new(shown.connections(config))));
+        Self { shown, made, turn: AtomicUsize::new(0) }
+    }
+
+    /// The same way with connections of its own, for another thread.
+    pub(super) fn beside(&self) -> Self {
+        Self::of(self.shown.clone())
+    }
+
+    /// The thread's connections; new ones where another certificate is to be shown.
+    fn connections(&self) -> Arc<Connections> {
+        let now = self.shown.config.load();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&made.0, &now) {
+            *made = (now.clone(), Arc::new(self.shown.connections(now.clone())));
+        }
+        made.1.clone()
     }
 
     /// Whether requests go this way also while the front door knows where pods are.
     pub(super) fn is_the_only_way(&self) -> bool {
-        self.path == Path::Ingress
+        self.shown.path == Path::Ingress
     }
 
     /// Sends `outgoing` to a balancer. What cannot have reached one is sent again, and once more what may be repeated.
     pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<Answer, Failure> {
-        let client = self.client.load_full();
+        let (client, Shown { balancers, patience, .. }) = (self.connections(), &*self.shown);
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut may_repeat = outgoing.may_be_repeated();
         for attempt in 0..ATTEMPTS {
-            let at = first.wrapping_add(attempt) % self.balancers.len().max(1);
-            let Some(address) = self.balancers.get(at) else { break };
+            let at = first.wrapping_add(attempt) % balancers.len().max(1);
+            let Some(address) = balancers.get(at) else { break };
             let request = to(*address, outgoing).ok_or(Failure::Page(Reason::NoPassage))?;
-            let lost = match tokio::time::timeout(self.patience.read, client.request(request)).await {
+            let lost = match tokio::time::timeout(patience.read, client.request(request)).await {
                 Ok(Ok(response)) => {
                     let response = response.map(|body| ToolBody::new(body, None));
                     return Ok(Answer { response, retries: attempt as u64 });
@@ -143,7 +177,26 @@ impl Passage {
     }
 }
 
-fn connections(files: &PassageFiles, patience: Patience) -> anyhow::Result<Connections> {
+impl Shown {
+    /// No connections yet, which will begin with `config`.
+    fn connections(&self, config: Arc<ClientConfig>) -> Connections {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(self.patience.connect));
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
+        // A balancer that lost its power says nothing.
+        connector.set_tcp_user_timeout(Some(SILENCE));
+        connector.enforce_http(false);
+        let name = Arc::new(FixedServerNameResolver::new(self.name.clone()));
+        let connector = HttpsConnector::new(connector, config, true, name);
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_CONNECTIONS);
+        client.http1_max_buf_size(BUFFER).set_host(false).build(connector)
+    }
+}
+
+/// How connections begin, by the files.
+fn client_config(files: &PassageFiles) -> anyhow::Result<ClientConfig> {
     crate::kubernetes::install_crypto();
     let read = |file: &PathBuf| {
         CertificateDer::pem_file_iter(file)
@@ -156,23 +209,10 @@ fn connections(files: &PassageFiles, patience: Patience) -> anyhow::Result<Conne
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .with_context(|| format!("failed to read the key {}", files.key.display()))?;
-    let config = ClientConfig::builder()
+    ClientConfig::builder()
         .with_root_certificates(roots)
         .with_client_auth_cert(read(&files.certificate)?, key)
-        .with_context(|| format!("{} and its key do not belong together", files.certificate.display()))?;
-    let name = ServerName::try_from(files.name.clone())
-        .with_context(|| format!("'{}' is not a name that a certificate can have", files.name))?;
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(patience.connect));
-    connector.set_nodelay(true);
-    connector.set_keepalive(Some(KEEPALIVE));
-    // A balancer that lost its power says nothing.
-    connector.set_tcp_user_timeout(Some(SILENCE));
-    connector.enforce_http(false);
-    let connector = HttpsConnector::new(connector, config, true, Arc::new(FixedServerNameResolver::new(name)));
-    let mut client = Client::builder(TokioExecutor::new());
-    client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_CONNECTIONS);
-    Ok(client.http1_max_buf_size(BUFFER).set_host(false).build(connector))
+        .with_context(|| format!("{} and its key do not belong together", files.certificate.display()))
 }
 
 /// A request to the balancer with this address. The host that it is for stands in its field.

@@ -31,6 +31,11 @@ impl Freshness {
         Self { limit, contacts: Mutex::default(), complete: AtomicBool::new(false), completed: Notify::new() }
     }
 
+    /// For how long what is heard holds.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// The table holds everything that was so at `at`, as far as objects of this kind go.
     pub fn heard(&self, kind: Kind, at: Instant) {
         let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);

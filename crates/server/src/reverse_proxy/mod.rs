@@ -276,7 +276,7 @@ impl Follower {
     /// Follows the cluster for ever. What it knows is kept on disk until a successor keeps it there.
     pub async fn run(self, course: tokio::sync::watch::Receiver<Course>) {
         let Self { mut keeper, store, client } = self;
-        let (_tasks, mut messages) = watch::follow_all(&client, &keeper.metrics);
+        let (_tasks, mut messages) = watch::follow_all(&client, keeper.freshness.limit(), &keeper.metrics);
         let mut listed = Vec::new();
         let mut saver = store.map(snapshot::Saver::new);
         let mut tick = tokio::time::interval(snapshot::SETTLE);

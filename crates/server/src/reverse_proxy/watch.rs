@@ -1,8 +1,13 @@
 //! Following the cluster: one list and watch for each kind of object, all feeding one index.
 //!
 //! Every watch asks the API server to end it after [`WATCH`] and for bookmarks, of which one comes two seconds before
-//! that end; an end in order counts as well. So each kind is heard of at least that often while the API server is well, and what is left of the 30 s
-//! for which a table may be used is how long the API server may be away without anybody noticing.
+//! that end; an end in order counts as well. So each kind is heard of at least that often while the API server is well,
+//! and what is left of the 30 s for which a table may be used is how long the API server may be away without anybody
+//! noticing.
+//!
+//! A change says nothing of the table's age: a watch that goes on after an absence begins with all that was missed, and
+//! the first of it is as old as the absence. A bookmark says that everything before it has been told; and where the
+//! absence was so long that the table is stale, the kind is listed anew, which is current at once.
 //!
 //! A contact is reported on the same channel as changes and counts only when the table that holds all earlier changes
 //! is in use. An error never empties the table; only a complete list replaces what is known.
@@ -56,9 +61,20 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Message {
     kind: Kind,
-    /// Until when all that happened is told with this; nothing in the middle of a list.
-    at: Option<Instant>,
-    what: Option<Change>,
+    what: What,
+}
+
+/// What there is to report.
+#[derive(Debug)]
+enum What {
+    /// An object in a list, or that a list begins.
+    Listed(Change),
+    /// A list has ended, and is of this moment.
+    ListEnds(Instant),
+    /// Something happened, and was read at this moment; nothing where it does not concern the front door.
+    Changed(Instant, Option<Change>),
+    /// All that happened until this moment has been told.
+    Current(Instant),
 }
 
 /// The index of the routes while it follows the cluster.
@@ -67,6 +83,14 @@ pub(super) struct Keeper {
     pub(super) table: watch::Sender<Arc<Table>>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// How far a kind is known.
+struct Known {
+    /// The version from which to watch.
+    version: String,
+    /// Until when all that happened has been told.
+    current: Instant,
 }
 
 /// Why a list or a watch ended.
@@ -78,14 +102,19 @@ enum End {
     Failed(String),
 }
 
-/// Starts following all kinds; stops when the set is dropped.
-pub(super) fn follow_all(client: &kube::Client, metrics: &Arc<Metrics>) -> (JoinSet<()>, mpsc::Receiver<Message>) {
+/// Starts following all kinds; stops when the set is dropped. What was not heard of for longer than `stale_after` is
+/// listed anew.
+pub(super) fn follow_all(
+    client: &kube::Client,
+    stale_after: Duration,
+    metrics: &Arc<Metrics>,
+) -> (JoinSet<()>, mpsc::Receiver<Message>) {
     let (to, messages) = mpsc::channel(BATCH);
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow::<Namespace>(client.clone(), metrics.clone(), to.clone()));
-    tasks.spawn(follow::<Ingress>(client.clone(), metrics.clone(), to.clone()));
-    tasks.spawn(follow::<Service>(client.clone(), metrics.clone(), to.clone()));
-    tasks.spawn(follow::<EndpointSlice>(client.clone(), metrics.clone(), to));
+    tasks.spawn(follow::<Namespace>(client.clone(), stale_after, metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Ingress>(client.clone(), stale_after, metrics.clone(), to.clone()));
+    tasks.spawn(follow::<Service>(client.clone(), stale_after, metrics.clone(), to.clone()));
+    tasks.spawn(follow::<EndpointSlice>(client.clone(), stale_after, metrics.clone(), to));
     (tasks, messages)
 }
 
@@ -102,14 +131,21 @@ impl Keeper {
         let mut contacts = Vec::new();
         let mut news = Vec::new();
         for message in batch {
-            if matches!(message.what, Some(Change::ListEnds(_))) && !listed.contains(&message.kind) {
-                listed.push(message.kind);
+            let Message { kind, what } = message;
+            let (change, read, current) = match what {
+                What::Listed(change) => (Some(change), None, None),
+                What::ListEnds(begun) => (Some(Change::ListEnds(kind)), Some(begun), Some(begun)),
+                What::Changed(read, change) => (change, Some(read), None),
+                What::Current(at) => (None, None, Some(at)),
+            };
+            if matches!(change, Some(Change::ListEnds(_))) && !listed.contains(&kind) {
+                listed.push(kind);
             }
-            if message.what.is_some_and(|change| self.index.apply(change)) {
+            if change.is_some_and(|change| self.index.apply(change)) {
                 changed = true;
-                news.extend(message.at);
+                news.extend(read);
             }
-            contacts.extend(message.at.map(|at| (message.kind, at)));
+            contacts.extend(current.map(|at| (kind, at)));
         }
         if changed {
             let table = self.index.table();
@@ -131,30 +167,31 @@ impl Keeper {
 }
 
 /// Follows one kind for ever.
-async fn follow<K>(client: kube::Client, metrics: Arc<Metrics>, to: mpsc::Sender<Message>)
+async fn follow<K>(client: kube::Client, stale_after: Duration, metrics: Arc<Metrics>, to: mpsc::Sender<Message>)
 where
     K: Source + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let api: Api<K> = Api::all(client);
-    let mut version: Option<String> = None;
+    let mut known: Option<Known> = None;
     let mut pause = PAUSES.0;
     let mut failing = false;
     while !to.is_closed() {
         let begun = Instant::now();
-        let end = match &mut version {
+        let end = match known.as_mut().filter(|known| known.current.elapsed() <= stale_after) {
             None => match list(&api, &to).await {
-                Ok(listed) => {
-                    version = Some(listed);
+                Ok(version) => {
+                    known = Some(Known { version, current: begun });
                     continue;
                 }
                 Err(end) => end,
             },
-            Some(version) => watch_once(&api, version, &to).await,
+            Some(known) => watch_once(&api, known, &to).await,
         };
         match end {
             End::Over if begun.elapsed() >= SETTLED => {
-                if begun.elapsed() >= IN_ORDER {
-                    report(&to, K::KIND, Some(Instant::now().min(last_of(begun))), None).await;
+                if let Some(known) = known.as_mut().filter(|_| begun.elapsed() >= IN_ORDER) {
+                    known.current = Instant::now().min(last_of(begun));
+                    report(&to, K::KIND, What::Current(known.current)).await;
                 }
                 if std::mem::take(&mut failing) {
                     tracing::info!(kind = K::KIND.as_str(), "the cluster is heard of again");
@@ -164,7 +201,7 @@ where
             }
             // Ends at once, again and again, must not become a load for the API server.
             End::Over => (),
-            End::Expired => version = None,
+            End::Expired => known = None,
             End::Failed(error) => {
                 metrics.watch_failures.get_or_create(&KindLabel { kind: K::KIND.as_str() }).inc();
                 // Once for each outage; the metric counts the rest.
@@ -185,19 +222,19 @@ where
 {
     let mut params = ListParams::default().limit(PAGE);
     let begun = Instant::now();
-    report(to, K::KIND, None, Some(Change::ListBegins(K::KIND))).await;
+    report(to, K::KIND, What::Listed(Change::ListBegins(K::KIND))).await;
     loop {
         let page = tokio::time::timeout(ANSWER, api.list(&params)).await.map_err(|_| too_slow())?.map_err(failed)?;
         // Each is so, now or a moment ago; what is gone is known at the end. So no list is ever held whole.
         for entry in page.items.iter().filter_map(Source::entry) {
-            report(to, K::KIND, None, Some(Change::Set(entry))).await;
+            report(to, K::KIND, What::Listed(Change::Set(entry))).await;
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => {
                 let version = page.metadata.resource_version.unwrap_or_default();
                 // The list is of the moment in which it was begun.
-                report(to, K::KIND, Some(begun), Some(Change::ListEnds(K::KIND))).await;
+                report(to, K::KIND, What::ListEnds(begun)).await;
                 return Ok(version);
             }
         }
@@ -205,12 +242,12 @@ where
 }
 
 /// Watches a kind until the API server ends the watch.
-async fn watch_once<K>(api: &Api<K>, version: &mut String, to: &mpsc::Sender<Message>) -> End
+async fn watch_once<K>(api: &Api<K>, known: &mut Known, to: &mpsc::Sender<Message>) -> End
 where
     K: Source + Clone + DeserializeOwned + Debug + 'static,
 {
     let (params, begun) = (WatchParams::default().timeout(WATCH), Instant::now());
-    let stream = match tokio::time::timeout(ANSWER, api.watch(&params, version)).await {
+    let stream = match tokio::time::timeout(ANSWER, api.watch(&params, &known.version)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return failed(error),
         Err(_) => return too_slow(),
@@ -225,16 +262,21 @@ where
         };
         // A process that was stopped meanwhile reads late what was said long ago.
         let at = Instant::now().min(last_of(begun));
-        let (change, seen) = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => (set(&object), seen(&object)),
-            WatchEvent::Deleted(object) => (remove(&object), seen(&object)),
-            WatchEvent::Bookmark(bookmark) => (None, Some(bookmark.metadata.resource_version)),
+        let (what, seen) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                (What::Changed(at, set(&object)), seen(&object))
+            }
+            WatchEvent::Deleted(object) => (What::Changed(at, remove(&object)), seen(&object)),
+            WatchEvent::Bookmark(bookmark) => {
+                known.current = at;
+                (What::Current(at), Some(bookmark.metadata.resource_version))
+            }
             WatchEvent::Error(status) => return failed(kube::Error::Api(status)),
         };
         if let Some(seen) = seen {
-            *version = seen;
+            known.version = seen;
         }
-        report(to, K::KIND, Some(at), change).await;
+        report(to, K::KIND, what).await;
     }
 }
 
@@ -243,9 +285,9 @@ fn last_of(begun: Instant) -> Instant {
     begun + Duration::from_secs(WATCH.into())
 }
 
-async fn report(to: &mpsc::Sender<Message>, kind: Kind, at: Option<Instant>, what: Option<Change>) {
+async fn report(to: &mpsc::Sender<Message>, kind: Kind, what: What) {
     // Nobody listens only when the proxy stops; `follow` sees it.
-    let _ = to.send(Message { kind, at, what }).await;
+    let _ = to.send(Message { kind, what }).await;
 }
 
 /// An object of ours that no longer concerns the front door (another class, a forged slice) is as good as gone.

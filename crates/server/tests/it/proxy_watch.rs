@@ -88,6 +88,31 @@ async fn the_table_follows_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_change_says_nothing_of_the_age_of_the_table_and_a_bookmark_does() {
+    let api = Api::start().await;
+    put_all(&api, "a", "10.0.0.1:80").await;
+    let mut following = Following::start(&api, None);
+    following.until("a", "10.0.0.1:80").await;
+    watched(&api, 1, 1).await;
+    soon(following.followed.freshness.completed()).await;
+    let listed = following.followed.freshness.oldest().unwrap();
+    // The first of many changes that were missed looks the same.
+    put_all(&api, "a", "10.0.0.2:80").await;
+    following.until("a", "10.0.0.2:80").await;
+    assert_eq!(following.followed.freshness.oldest(), Some(listed));
+    for plural in ["namespaces", "services", "ingresses", "endpointslices"] {
+        api.bookmark(plural).await;
+    }
+    soon(async {
+        while following.followed.freshness.oldest() == Some(listed) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    following.stop().await;
+}
+
+#[tokio::test]
 async fn an_ingress_that_changes_its_class_is_gone() {
     let api = Api::start().await;
     put_all(&api, "a", "10.0.0.1:80").await;

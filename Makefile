@@ -52,7 +52,7 @@ soak: require
 	@$(XTASK) build
 	@$(XTASK) build control-plane
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it of_generated_objects -- --nocapture
-	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it platform_soak -- --nocapture
+	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package e2e --test it -- --nocapture platform_soak platform_topologies
 	@SOAK_MINUTES=$${SOAK_MINUTES:-60} cargo test --locked --package hearth-server --test it -- --nocapture proxy_shuffle proxy_steady
 	@fuzz/run
 	@crates/server/benches/autobahn/run

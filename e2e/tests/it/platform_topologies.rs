@@ -2,6 +2,7 @@
 //! ingress, straight to pods, and two front doors that share the load of either. And what cannot be reached.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::platform::{Answer, DOMAIN, Platform, SOON, eventually, said, url};
 
@@ -19,6 +20,12 @@ const INGRESSES: [&str; 2] = ["10.76.0.3", "10.76.0.4"];
 /// How long HAProxy may take to find out that a node is gone: 10 s to the next question, 2 for no answer, and 3 more for
 /// the second.
 const GONE: &str = "40";
+
+/// How long the API server is away: well past the age at which no address of a pod is dialled any more. With
+/// `SOAK_MINUTES`, whatever it says, ten minutes.
+fn absence() -> Duration {
+    Duration::from_secs(if std::env::var_os("SOAK_MINUTES").is_some() { 600 } else { 45 })
+}
 
 /// Writes what an operator would have: two front doors, three nodes, and the way from one to pods.
 fn configure(platform: &Platform, path: &str) {
@@ -94,6 +101,17 @@ fn of_ingresses(platform: &Platform) -> u64 {
     counted.sum()
 }
 
+fn pid(platform: &Platform, component: &str) -> String {
+    let file = std::fs::read_to_string(platform.path(&format!("run/{component}.pid"))).unwrap();
+    file.split(' ').next().unwrap().to_owned()
+}
+
+fn signal(signal: &str, pid: &str) -> crate::platform::Said {
+    let mut kill = Command::new("kill");
+    kill.args([signal, pid]);
+    said(kill, "")
+}
+
 /// Both front doors serve, and each counts what came to it.
 fn doors_share(platform: &Platform) {
     let before = INSIDE.map(of_door);
@@ -106,11 +124,8 @@ fn doors_share(platform: &Platform) {
         assert!(of_door(door) >= before + 4, "{door} answered its share");
     }
     // One of the two ends, and is back in a moment: nobody who has both addresses notices.
-    let pid = std::fs::read_to_string(platform.path("run/proxy.pid")).unwrap();
-    let pid = pid.split(' ').next().unwrap();
-    let mut kill = Command::new("kill");
-    kill.args(["-9", pid]);
-    said(kill, "").success("a front door is killed");
+    let pid = pid(platform, "proxy");
+    signal("-KILL", &pid).success("a front door is killed");
     eventually(SOON, "it has ended", || match std::fs::exists(format!("/proc/{pid}")) {
         Ok(false) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -241,6 +256,50 @@ fn a_node_goes(platform: &Platform) {
     platform.admin(&["uncordon", "node3"]).success("kubectl uncordon");
 }
 
+/// A process that stands still, until this is dropped.
+struct Still(String);
+
+impl Still {
+    fn new(platform: &Platform, component: &str) -> Self {
+        let pid = pid(platform, component);
+        signal("-STOP", &pid).success("it stands still");
+        Self(pid)
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+/// The API server says nothing for long. What goes straight to pods goes through the ingress once the table is too old,
+/// and back when there is news; nobody notices.
+fn the_api_is_away(platform: &Platform) {
+    let before = of_ingresses(platform);
+    let api = Still::new(platform, "kube-apiserver");
+    let (begun, mut answered) = (Instant::now(), 0);
+    while begun.elapsed() < absence() {
+        for door in DOORS {
+            serves(platform, &[door]);
+            answered += 1;
+        }
+    }
+    drop(api);
+    eventually(SOON, "the API server is back", || match platform.admin(&["get", "--raw", "/readyz"]).out.as_str() {
+        "ok" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let through = of_ingresses(platform) - before;
+    assert!(through > 0 && through < answered, "{through} of {answered} came through the ingress");
+    eventually(SOON, "they go straight again", || {
+        let before = of_ingresses(platform);
+        DOORS.iter().for_each(|door| serves(platform, &[door]));
+        let through = of_ingresses(platform) - before;
+        if through == 0 { Ok(()) } else { Err(format!("{through} came through the ingress")) }
+    });
+}
+
 #[test]
 fn three_topologies_serve_on_three_nodes() {
     let platform = Platform::at(HOME, DOORS[0]);
@@ -267,6 +326,7 @@ fn three_topologies_serve_on_three_nodes() {
     configure(&platform, "direct");
     platform.up();
     doors_share(&platform);
+    the_api_is_away(&platform);
 
     // `down` leaves nothing of any node behind.
     platform.hearth(&["down"]).says(0, &["Hearth is down"]);

@@ -47,6 +47,7 @@ const UNTOUCHED: u8 = 0;
 const READ: u8 = 1;
 const TOO_LONG: u8 = 2;
 const TOO_SLOW: u8 = 3;
+const BROKEN: u8 = 4;
 
 /// The body of one attempt to send a request.
 pub(super) struct UploadBody {
@@ -120,6 +121,11 @@ impl Upload {
     /// Whether it was cut off because the client sent nothing for too long.
     pub(super) fn was_too_slow(&self) -> bool {
         self.0.state.load(Ordering::Acquire) == TOO_SLOW
+    }
+
+    /// Whether the client's connection ended in the middle of it, or what it sent could not be read.
+    pub(super) fn was_broken(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == BROKEN
     }
 }
 
@@ -198,6 +204,9 @@ impl Body for UploadBody {
             if let Some(counters) = &shared.counters {
                 counters.received(length);
             }
+        }
+        if let Some(Err(_)) = &frame {
+            shared.state.store(BROKEN, Ordering::Release);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }

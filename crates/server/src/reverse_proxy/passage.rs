@@ -164,7 +164,7 @@ impl Passage {
                 Ok(Err(error)) => lost(&error),
                 Err(_) => return Err(Failure::Page(Reason::NoAnswer)),
             };
-            if let Some(failure) = outgoing.failed(&lost) {
+            if let Some(failure) = outgoing.failed() {
                 return Err(failure);
             }
             tracing::warn!(%address, error = lost.text(), "the ingress did not answer");
@@ -228,8 +228,7 @@ fn lost(error: &Error) -> Lost {
     if error.is_connect() {
         return Lost::unconnected(error);
     }
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
-    Lost::Sent { of_the_body: source.is_some_and(hyper::Error::is_user), text: upstream::chain(error) }
+    Lost::Sent(upstream::chain(error))
 }
 
 fn contents(files: &PassageFiles) -> [Option<Vec<u8>>; 3] {

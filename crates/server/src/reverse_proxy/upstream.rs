@@ -64,12 +64,7 @@ pub(super) enum Lost {
     /// Nobody took the request: nothing of it was sent.
     Connect(String),
     /// It was sent, or some of it.
-    Sent {
-        /// Whether it failed because the client's body could not be read.
-        of_the_body: bool,
-        /// The error.
-        text: String,
-    },
+    Sent(String),
 }
 
 /// An answer, and how many addresses had been tried in vain before.
@@ -122,7 +117,7 @@ impl Upstream {
                 Err(_) => return Err(Failure::Page(Reason::NoAnswer)),
             };
             tracing::debug!(tool = %backend.tool, %address, error = lost.text(), "no answer");
-            if let Some(failure) = outgoing.failed(&lost) {
+            if let Some(failure) = outgoing.failed() {
                 return Err(failure);
             }
             let is_unconnected = matches!(lost, Lost::Connect(_));
@@ -162,14 +157,14 @@ impl Lost {
     /// The error, for the log.
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::Connect(text) | Self::Sent { text, .. } => text,
+            Self::Connect(text) | Self::Sent(text) => text,
         }
     }
 }
 
 impl From<hyper::Error> for Lost {
     fn from(error: hyper::Error) -> Self {
-        Self::Sent { of_the_body: error.is_user(), text: chain(&error) }
+        Self::Sent(chain(&error))
     }
 }
 
@@ -180,14 +175,14 @@ impl Outgoing {
     }
 
     /// Why sending failed, where the client is to blame.
-    pub(super) fn failed(&self, lost: &Lost) -> Option<Failure> {
+    pub(super) fn failed(&self) -> Option<Failure> {
         if self.upload.was_too_long() {
             return Some(Failure::TooLong);
         }
         if self.upload.was_too_slow() {
             return Some(Failure::TooSlow);
         }
-        matches!(lost, Lost::Sent { of_the_body: true, .. }).then_some(Failure::Broken)
+        self.upload.was_broken().then_some(Failure::Broken)
     }
 
     /// The request for one attempt.

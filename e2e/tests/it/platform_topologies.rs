@@ -325,7 +325,9 @@ fn three_topologies_serve_on_three_nodes() {
     // Straight to pods.
     configure(&platform, "direct");
     platform.up();
+    let before = of_ingresses(&platform);
     doors_share(&platform);
+    assert_eq!(of_ingresses(&platform), before, "nothing of it came through the ingress");
     the_api_is_away(&platform);
 
     // `down` leaves nothing of any node behind.

@@ -3,12 +3,14 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
+use aws_lc_rs::digest::{SHA256, digest};
 use hearth_core::platform::FrontDoor;
 
 use crate::instance::{Instance, Node, service, write};
 use crate::node::{self, in_network, inside};
 use crate::pki::{self, Authority};
 use crate::process::Spec;
+use crate::secrets;
 
 /// Whether a process waits for nothing.
 pub fn waits_for_nothing(name: &str) -> bool {
@@ -16,7 +18,8 @@ pub fn waits_for_nothing(name: &str) -> bool {
 }
 
 /// Everything that the supervisor keeps running, in the order in which it is started.
-pub fn processes(instance: &Instance, front_door: &FrontDoor) -> Vec<Spec> {
+/// `configuration` is the text of `platform.toml`, and `front_door` what it says of that.
+pub fn processes(instance: &Instance, front_door: &FrontDoor, configuration: &str) -> Vec<Spec> {
     let network = |name: &str, command| spec(name, in_network(instance, Node::FIRST, command));
     let nodes = || instance.network.all_nodes();
     let mut all = vec![network("etcd", etcd(instance)), network("kube-apiserver", api_server(instance))];
@@ -32,7 +35,9 @@ pub fn processes(instance: &Instance, front_door: &FrontDoor) -> Vec<Spec> {
     }
     for (copy, addresses) in instance.front_doors().into_iter().zip(instance.network.front_doors()).enumerate() {
         let name = if copy == 0 { "proxy".to_owned() } else { format!("proxy-{}", copy + 1) };
-        all.push(Spec { hands_over: true, ..spec(&name, front_proxy(instance, &name, addresses)) });
+        let command = front_proxy(instance, &name, addresses);
+        let configuration = secrets::hex(digest(&SHA256, configuration.as_bytes()).as_ref());
+        all.push(Spec { hands_over: true, configuration, ..spec(&name, command) });
     }
     all.push(spec("bastion-port", bastion_port(instance)));
     all
@@ -113,7 +118,8 @@ fn kubeconfig(instance: &Instance, name: &str) -> anyhow::Result<String> {
 }
 
 fn spec(name: &str, command: Vec<String>) -> Spec {
-    Spec { name: name.to_owned(), command, environment: Vec::new(), hands_over: false }
+    let (environment, configuration) = (Vec::new(), String::new());
+    Spec { name: name.to_owned(), command, environment, hands_over: false, configuration }
 }
 
 /// A command line of the multi-call program: its name, and flags as pairs.

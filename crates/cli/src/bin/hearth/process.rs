@@ -27,6 +27,9 @@ pub struct Spec {
     /// Whether a second one takes over from the first, which ends by itself then.
     #[serde(default)]
     pub hands_over: bool,
+    /// A digest of what of the configuration it reads when it starts: with another one it is started anew.
+    #[serde(default)]
+    pub configuration: String,
 }
 
 /// A process that runs.

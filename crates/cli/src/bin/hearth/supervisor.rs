@@ -180,7 +180,13 @@ fn own_spec(instance: &Instance) -> Spec {
         place.cache.display().to_string(),
         "supervise".to_owned(),
     ];
-    Spec { name: NAME.to_owned(), command: command.to_vec(), environment: Vec::new(), hands_over: false }
+    Spec {
+        name: NAME.to_owned(),
+        command: command.to_vec(),
+        environment: Vec::new(),
+        hands_over: false,
+        configuration: String::new(),
+    }
 }
 
 fn file(instance: &Instance) -> std::path::PathBuf {

@@ -17,6 +17,7 @@ use crate::images::{self, Image};
 use crate::instance::{Instance, MOST_NODES, MOST_PROXIES, Node, service, write};
 use crate::manifests::Manifests;
 use crate::patience::until_ok;
+use crate::process::Spec;
 use crate::progress::Progress;
 use crate::render::Overlay;
 use crate::{components, down, first_tool, kubernetes, network, node, pki, preflight, secrets, supervisor, sysctl};
@@ -80,8 +81,11 @@ pub async fn run(args: Args, mut instance: Instance) -> anyhow::Result<()> {
             node::up(instance)
         })
         .await?;
-    let front_door = front_door(instance)?;
-    start_cluster(instance, &front_door, &progress, &images).await?;
+    let file = instance.path("platform.toml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let front_door = Platform::from_toml(&text)?.front_door;
+    let processes = components::processes(instance, &front_door, &text);
+    start_cluster(instance, &processes, &progress, &images).await?;
     let client = kubernetes::client(instance).await?;
     progress
         .step("manifests", async {
@@ -130,20 +134,12 @@ pub fn lock(instance: &Instance) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// How the instance's front door is configured.
-fn front_door(instance: &Instance) -> anyhow::Result<FrontDoor> {
-    let file = instance.path("platform.toml");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
-    Ok(Platform::from_toml(&text)?.front_door)
-}
-
 async fn start_cluster(
     instance: &Instance,
-    front_door: &FrontDoor,
+    processes: &[Spec],
     progress: &Progress,
     images: &BTreeMap<&'static str, Image>,
 ) -> anyhow::Result<()> {
-    let processes = components::processes(instance, front_door);
     let running = processes.iter().all(|p| p.running(instance).is_some());
     progress
         .step("etcd, Kubernetes' API and containerd", async {
@@ -177,7 +173,7 @@ async fn start_cluster(
         .await?;
     progress
         .step("node", async {
-            supervisor::ensure(instance, &processes)?;
+            supervisor::ensure(instance, processes)?;
             nodes_ready(instance).await
         })
         .await

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::authority::authority;
 use super::bodies::ResponseBody;
+use super::listener::Visitor;
 use super::request::HEALTH;
 use super::{Door, guard, pages};
 
@@ -30,7 +31,7 @@ fn answer(door: &Door, request: &Request<Incoming>) -> Response<ResponseBody> {
     if path == HEALTH {
         return pages::plain(StatusCode::OK, "proxy ok!");
     }
-    if let Some(page) = door.switches.maintenance(request.headers()) {
+    if let Some(page) = door.switches.refuse(request.extensions().get::<Visitor>(), request.headers()) {
         return page;
     }
     let host = match authority(request.uri(), request.headers(), request.version()) {

@@ -85,7 +85,7 @@ impl Switches {
         }
     }
 
-    /// The page for whoever is not to be served now. `visitor` is known where the connection is one of TLS.
+    /// The page for whoever is not to be served now.
     pub(super) fn refuse(&self, visitor: Option<&Visitor>, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
         let state = self.set()?;
         if let Some(text) = &state.maintenance {
@@ -96,11 +96,6 @@ impl Switches {
         let blocked = state.blocked.blocks(address, field(header::USER_AGENT), field(header::REFERER))?;
         self.metrics.blocked.get_or_create(&KindLabel { kind: kind(blocked) }).inc();
         Some(refusal(blocked, &state.blocked, headers))
-    }
-
-    /// The page for everybody, if it is switched on.
-    pub(super) fn maintenance(&self, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
-        self.set()?.maintenance.as_ref().map(|text| out_of_order(text, headers))
     }
 
     fn set(&self) -> Option<Guard<Arc<State>>> {

@@ -81,6 +81,9 @@ async fn who_is_listed_is_refused() {
     assert!(agent.contains("Blocked user agent") && agent.contains("details=\"blocked-user-agent\""), "{agent}");
     let referer = ask(&front, "a.hearth.example", "/", "User-Agent: t\r\nReferer: https://spam.example/x\r\n").await;
     assert!(referer.starts_with("HTTP/1.1 403 ") && referer.contains("Blocked referer"), "{referer}");
+    // So it is without TLS: nobody is led on to be refused there.
+    let plain = "GET / HTTP/1.1\r\nHost: a.hearth.example\r\nUser-Agent: badbot/1.0\r\nConnection: close\r\n\r\n";
+    assert!(front.raw_plain(plain).await.starts_with("HTTP/1.1 403 "));
     until(&front, BROWSER, "200").await;
     let page = "addresses = ['127.0.0.0/8']\nexplanation = 'https://wiki.example/Banned'\n";
     std::fs::write(&list, page).unwrap();

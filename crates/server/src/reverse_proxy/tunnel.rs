@@ -1,8 +1,9 @@
 //! Bytes between a visitor and a tool that speak another protocol than HTTP by now, such as WebSocket.
 //!
 //! They are not looked at. A side that fails does not take along what the other one said before: tokio's
-//! `copy_bidirectional` would drop it with the first error, and with it a tool's reason for closing. A tunnel through which nothing came for as long as a tool may pause in an answer is closed:
-//! otherwise the ends that vanished without a word would add up.
+//! `copy_bidirectional` would drop it with the first error, and with it a tool's reason for closing. But it is told at
+//! once that there is nothing more to come. A tunnel through which nothing came for as long as a tool may pause in an
+//! answer is closed: otherwise the ends that vanished without a word would add up.
 
 use std::future::Future;
 use std::io;
@@ -63,10 +64,11 @@ async fn both_ways(
     }
 }
 
-/// Carries one way to its end, and ends the half of the side that it led to.
+/// Carries one way to its end, and ends the half of the side that it led to, however it ended.
 async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    copy(&mut from, &mut to).await?;
-    to.shutdown().await
+    let copied = copy(&mut from, &mut to).await;
+    let ended = to.shutdown().await;
+    copied.and(ended)
 }
 
 /// Waits for the other way: as long as it takes, or for its last words.
@@ -121,6 +123,7 @@ impl<S: AsyncWrite + Unpin, C: Unpin> AsyncWrite for End<'_, S, C> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -144,5 +147,24 @@ mod tests {
         let (ended, talked) = tokio::join!(carry(near, far, limit, &counters), talk);
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(talked.elapsed() < limit * 5);
+    }
+
+    #[tokio::test]
+    async fn a_visitor_learns_at_once_that_the_tool_has_broken_off() {
+        let (mut visitor, near) = duplex(64);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (far, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (far, (tool, _)) = (far.unwrap(), accepted.unwrap());
+        let carried = tokio::spawn(async move {
+            let counters = OfTool::default();
+            carry(near, far, Duration::from_secs(60), &counters).await
+        });
+        // It ends as a process does that is killed with something unread: by a reset.
+        tool.set_zero_linger().unwrap();
+        drop(tool);
+        assert_eq!(visitor.read(&mut [0]).await.unwrap(), 0);
+        assert!(!carried.is_finished(), "the visitor may still say its last words");
+        drop(visitor);
+        assert_eq!(carried.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }
